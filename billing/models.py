@@ -1,0 +1,320 @@
+"""The books: wallet, hold, entry, meter, usage and its roll-up, and the immutable price versions.
+
+The database holds the invariants (CHECK, UNIQUE, triggers in migration 0002); the rows are written
+by billing/statements.py, in batches, and by nothing else. Amounts are micro-credits.
+"""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+
+from accounts.models import ApiKey, Organization, User
+from billing import money
+
+
+def usd_per_million(**options: Any) -> models.DecimalField:
+    return models.DecimalField(max_digits=20, decimal_places=6, **options)
+
+
+def usd_per_unit(**options: Any) -> models.DecimalField:
+    return models.DecimalField(max_digits=20, decimal_places=12, null=True, blank=True, **options)
+
+
+class Price(models.Model):
+    """One immutable version of what a route costs us: USD per million tokens, or per unit."""
+
+    version = models.PositiveIntegerField()
+    input = usd_per_million()
+    output = usd_per_million()
+    cache_read = usd_per_million(null=True, blank=True)
+    cache_write_5m = usd_per_million(null=True, blank=True)
+    cache_write_1h = usd_per_million(null=True, blank=True)
+    reasoning = usd_per_million(null=True, blank=True)
+    audio_input = usd_per_million(null=True, blank=True)
+    audio_output = usd_per_million(null=True, blank=True)
+    image = usd_per_unit()
+    request = usd_per_unit()
+    web_search = usd_per_unit()
+    # [{"above_prompt_tokens": 200000, "input": "2.50", ...}]: what a longer prompt pays instead.
+    tiers = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"v{self.version}: {self.input:f} in, {self.output:f} out (USD per million tokens)"
+
+    def rates(self, overrides: dict[str, str]) -> money.Rates:
+        """The rates in picodollars, with a tier's own figures in place of the base ones."""
+        return money.rates_from_usd({name: overrides.get(name, getattr(self, name)) for name in money.CLASSES})
+
+    def to_struct(self) -> money.Price:
+        tiers = sorted(self.tiers, key=lambda tier: tier["above_prompt_tokens"])
+        return money.Price(
+            id=self.pk,
+            version=self.version,
+            base=self.rates({}),
+            tiers=tuple(money.Tier(tier["above_prompt_tokens"], self.rates(tier)) for tier in tiers),
+        )
+
+
+class Wallet(models.Model):
+    """One organization's credits. Narrow and hot: every hold and settlement updates this row."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        FROZEN = "frozen"
+        CLOSED = "closed"
+
+    organization = models.OneToOneField(Organization, models.PROTECT, primary_key=True, related_name="wallet")
+    posted = models.BigIntegerField(default=0)
+    held = models.BigIntegerField(default=0)
+    unlimited = models.BooleanField(default=False)
+    overdraft = models.BigIntegerField(default=0)
+    seq = models.BigIntegerField(default=0)
+    status = models.CharField(max_length=8, choices=Status, default=Status.ACTIVE)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(held__gte=0), name="wallet_held_not_negative"),
+            models.CheckConstraint(condition=Q(overdraft__gte=0), name="wallet_overdraft_not_negative"),
+            models.CheckConstraint(
+                condition=Q(unlimited=True) | Q(posted__gte=F("held") - F("overdraft")), name="wallet_above_floor"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"wallet of {self.organization_id}"
+
+
+class Hold(models.Model):
+    """Credits set aside for one call before its provider is reached; resolved exactly once."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        SETTLED = "settled"
+        VOIDED = "voided"
+        EXPIRED = "expired"
+
+    id = models.UUIDField(primary_key=True)  # UUIDv7, made by the gateway; "gen-" + hex is the generation id
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="holds")
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+")
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    model = models.TextField()
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+")
+    amount = models.BigIntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    actual = models.BigIntegerField(null=True)
+    charged = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    provider = models.TextField(default="")
+    provider_ref = models.TextField(default="")
+    dispatched_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=0), name="hold_amount_not_negative"),
+            models.CheckConstraint(
+                condition=Q(charged__isnull=True) | Q(charged__gte=0, actual__gte=F("charged")),
+                name="hold_charged_within_actual",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(state="open", resolved_at__isnull=True, charged__isnull=True)
+                    | Q(state="settled", resolved_at__isnull=False, charged__isnull=False)
+                    | Q(state="voided", resolved_at__isnull=False, charged__isnull=True)
+                    | Q(state="expired", resolved_at__isnull=False)
+                ),
+                name="hold_state_consistent",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["expires_at"], condition=Q(state="open"), name="hold_open_by_expiry"),
+            models.Index(fields=["wallet"], condition=Q(state="open"), name="hold_open_by_wallet"),
+            models.Index(fields=["wallet", "created_at"], name="hold_by_wallet_and_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"hold {self.pk} ({self.state})"
+
+
+class Entry(models.Model):
+    """One append-only movement between a wallet and a contra account."""
+
+    class Kind(models.TextChoices):
+        PURCHASE = "purchase"
+        GRANT = "grant"
+        ADJUSTMENT = "adjustment"
+        USAGE = "usage"
+        LATE_USAGE = "late_usage"
+        CORRECTION = "correction"
+        REFUND = "refund"
+        EXPIRY = "expiry"
+
+    class Contra(models.TextChoices):
+        ISSUANCE = "issuance"
+        REVENUE = "revenue"
+        PROMOTION = "promotion"
+        ADJUSTMENT = "adjustment"
+        WRITE_OFF = "write_off"
+
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="entries")
+    seq = models.BigIntegerField()
+    kind = models.CharField(max_length=10, choices=Kind)
+    contra = models.CharField(max_length=10, choices=Contra)
+    amount = models.BigIntegerField()
+    balance_after = models.BigIntegerField()
+    hold = models.ForeignKey(Hold, models.PROTECT, null=True, related_name="entries")
+    idempotency_key = models.TextField(null=True)
+    actor = models.TextField(default="")
+    reason = models.TextField(default="")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "entries"
+        constraints = [
+            models.UniqueConstraint(fields=["wallet", "seq"], name="entry_seq_once"),
+            models.UniqueConstraint(
+                fields=["hold"], condition=Q(kind__in=["usage", "late_usage"]), name="entry_call_charged_once"
+            ),
+            models.UniqueConstraint(fields=["wallet", "idempotency_key"], name="entry_idempotent"),
+            models.CheckConstraint(
+                condition=~Q(kind__in=["grant", "adjustment", "correction"]) | (~Q(actor="") & ~Q(reason="")),
+                name="entry_names_actor_and_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["usage", "late_usage"], hold__isnull=False, amount__lte=0)
+                | ~Q(kind__in=["usage", "late_usage"]),
+                name="entry_usage_takes_from_a_hold",
+            ),
+        ]
+        indexes = [models.Index(fields=["wallet", "created_at"], name="entry_by_wallet_and_time")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.amount:+d}"
+
+
+class Meter(models.Model):
+    """What one key has spent and holds in the running UTC day, ISO week and month, and in all.
+
+    A hold belongs to the windows it was made in (`hold.created_at >= <window>_start`); a window
+    starts over with the first use after its end. The wallet's lock covers the row.
+    """
+
+    key = models.OneToOneField(ApiKey, models.PROTECT, primary_key=True, related_name="meter")
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="meters")
+    day_start = models.DateTimeField()
+    day_spent = models.BigIntegerField(default=0)
+    day_held = models.BigIntegerField(default=0)
+    week_start = models.DateTimeField()
+    week_spent = models.BigIntegerField(default=0)
+    week_held = models.BigIntegerField(default=0)
+    month_start = models.DateTimeField()
+    month_spent = models.BigIntegerField(default=0)
+    month_held = models.BigIntegerField(default=0)
+    total_spent = models.BigIntegerField(default=0)
+    total_held = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"meter of key {self.key_id}"
+
+
+class Usage(models.Model):
+    """What one call consumed and how it went: counts, prices, times and ids, never text."""
+
+    class Reconciliation(models.TextChoices):
+        NONE = "none"  # the provider offers no look-up
+        PENDING = "pending"
+        MATCHED = "matched"
+        CORRECTED = "corrected"
+        QUEUED = "queued"  # an extra charge that waits for an operator
+        GAVE_UP = "gave_up"
+
+    hold = models.OneToOneField(Hold, models.PROTECT, primary_key=True, related_name="usage")
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_constraint=False)
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False)
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_constraint=False)
+    recorded_at = models.DateTimeField()
+    model = models.TextField()
+    provider = models.TextField()
+    provider_ref = models.TextField(default="")
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_constraint=False)
+    streamed = models.BooleanField(default=False)
+    cancelled = models.BooleanField(default=False)
+    estimated = models.BooleanField(default=False)
+    finish_reason = models.TextField(default="")
+    error_code = models.TextField(default="")  # "" when the call was answered
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    cache_write_5m_tokens = models.BigIntegerField(default=0)
+    cache_write_1h_tokens = models.BigIntegerField(default=0)
+    reasoning_tokens = models.BigIntegerField(default=0)
+    audio_input_tokens = models.BigIntegerField(default=0)
+    audio_output_tokens = models.BigIntegerField(default=0)
+    images = models.BigIntegerField(default=0)
+    web_searches = models.BigIntegerField(default=0)
+    cost_pico = models.BigIntegerField(default=0)  # expected, by our price version
+    reported_cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)
+    charged = models.BigIntegerField(default=0)
+    attempts = models.JSONField(default=list)  # [{"provider", "outcome", "milliseconds"}]
+    first_token_ms = models.IntegerField(null=True)
+    latency_ms = models.IntegerField(null=True)
+    reconciliation = models.CharField(max_length=9, choices=Reconciliation, default=Reconciliation.NONE)
+    reconcile_at = models.DateTimeField(null=True)
+    reconcile_attempts = models.SmallIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "usage"
+        indexes = [
+            models.Index(fields=["wallet", "recorded_at"], name="usage_by_wallet_and_time"),
+            models.Index(fields=["recorded_at"], name="usage_by_time"),
+            models.Index(fields=["reconcile_at"], condition=Q(reconciliation="pending"), name="usage_to_reconcile"),
+        ]
+
+    def __str__(self) -> str:
+        return f"usage of {self.hold_id}"
+
+
+class UsageHour(models.Model):
+    """The sum of usage by organization, key, member, model, provider and hour: what pages read."""
+
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+")
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+")
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    model = models.TextField()
+    provider = models.TextField()
+    hour = models.DateTimeField()
+    requests = models.BigIntegerField()
+    errors = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    cached_tokens = models.BigIntegerField()
+    cache_write_tokens = models.BigIntegerField()
+    reasoning_tokens = models.BigIntegerField()
+    cost_pico = models.BigIntegerField()
+    charged = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["wallet", "hour", "key", "user", "model", "provider"],
+                nulls_distinct=False,
+                name="usage_hour_once",
+            )
+        ]
+        indexes = [models.Index(fields=["hour"], name="usage_hour_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.hour:%Y-%m-%d %H}:00"
+
+
+class RollUpState(models.Model):
+    """How far the hours are rolled up: every usage row recorded before `through` is counted."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    through = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"rolled up through {self.through:%Y-%m-%d %H:%M}"

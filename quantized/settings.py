@@ -1,0 +1,245 @@
+"""Settings, read once from the environment; docs/configuration.md lists every variable.
+
+A missing or wrong value stops the start with one line that names it. No secret has a default:
+`make run` generates its own into var/run.env, production sets them.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+if "DATABASE_URL" not in env.ENVIRON:
+    # `make run` leaves its database, broker and secrets here, so that manage.py commands
+    # typed in a second terminal reach the same stack.
+    env.read_env(BASE_DIR / "var" / "run.env")
+
+
+def number(name: str, default: float, *, above: float = 0) -> float:
+    try:
+        value = env.float(name, default=default)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a number, not {env.str(name)!r}") from None
+    if value <= above:
+        raise ImproperlyConfigured(f"{name} must be above {above:g}, not {value:g}")
+    return value
+
+
+def integer(name: str, default: int, *, at_least: int = 1) -> int:
+    try:
+        value = env.int(name, default=default)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be an integer, not {env.str(name)!r}") from None
+    if value < at_least:
+        raise ImproperlyConfigured(f"{name} must be at least {at_least}, not {value}")
+    return value
+
+
+def decimal(name: str, default: str) -> Decimal:
+    try:
+        value = Decimal(env.str(name, default=default))
+    except ArithmeticError:
+        raise ImproperlyConfigured(f"{name} must be a decimal number, not {env.str(name)!r}") from None
+    if not value.is_finite():
+        raise ImproperlyConfigured(f"{name} must be a finite decimal number")
+    return value
+
+
+def secret(name: str) -> str:
+    value = env.str(name, default="")
+    if len(value) < 32:
+        state = "is missing" if not value else "is too short"
+        raise ImproperlyConfigured(f"{name} {state}: set it to at least 32 random characters")
+    return value
+
+
+def base_url(name: str, default: str) -> str:
+    value = env.str(name, default=default).rstrip("/")
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+        raise ImproperlyConfigured(f"{name} must be an http(s) URL, not {value!r}")
+    return value
+
+
+def flag(name: str, default: bool) -> bool:
+    text = env.str(name, default=str(default)).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off", ""):
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not {text!r}")
+
+
+def one_of(name: str, default: str, *schemes: str) -> str:
+    value = env.str(name, default=default)
+    if urlsplit(value).scheme not in schemes:
+        raise ImproperlyConfigured(f"{name} must start with one of {', '.join(s + '://' for s in schemes)}")
+    return value
+
+
+# --- Django ---------------------------------------------------------------------------------
+
+SECRET_KEY = secret("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+DEBUG = flag("DEBUG", False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+PUBLIC_URL = base_url("PUBLIC_URL", "http://localhost:8000")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "accounts",
+    "billing",
+    "completions",
+    "quantized",
+]
+
+# The ordinary lane: dashboard, admin, management API. The model API has its own lean lane, see asgi.py.
+MIDDLEWARE = [
+    "quantized.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "quantized.urls"
+ASGI_APPLICATION = "quantized.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASE_URL = env.str("DATABASE_URL", default="")
+if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
+    raise ImproperlyConfigured("DATABASE_URL must be set to postgres://user:password@host:port/name")
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+# Connections are per request: kept ones leak under ASGI. The ledger's writer owns its own.
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+
+REDIS_URL = one_of("REDIS_URL", "", "redis", "rediss", "unix")
+
+AUTH_USER_MODEL = "accounts.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+# Behind TLS (every production set-up) cookies are host-bound and HSTS is on; on plain http
+# (`make run` on a laptop) browsers would refuse such cookies.
+HTTPS = PUBLIC_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "session"
+CSRF_COOKIE_NAME = "__Host-csrf" if HTTPS else "csrf"
+X_FRAME_OPTIONS = "DENY"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "completions.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.views.JsonOnly",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}
+
+# --- Celery ---------------------------------------------------------------------------------
+
+# redis-py says unix:///path, kombu says redis+socket:///path.
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
+
+# --- Who and what ---------------------------------------------------------------------------
+
+KEY_PEPPER = secret("KEY_PEPPER")  # keys the HMAC of API keys; changing it ends every key
+
+OPENROUTER_API_KEY = env.str("OPENROUTER_API_KEY", default="")
+OPENROUTER_BASE_URL = base_url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
+ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", default="")
+ANTHROPIC_BASE_URL = base_url("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+
+# --- Money ----------------------------------------------------------------------------------
+
+CREDITS_PER_USD = decimal("CREDITS_PER_USD", "100")
+MARGIN = decimal("MARGIN", "0.05")
+if CREDITS_PER_USD <= 0:
+    raise ImproperlyConfigured("CREDITS_PER_USD must be above 0")
+if not 0 <= MARGIN < 1:
+    raise ImproperlyConfigured("MARGIN must be at least 0 and below 1")
+OUTPUT_FLOOR_TOKENS = integer("OUTPUT_FLOOR_TOKENS", 256)
+
+# --- Times and sizes ------------------------------------------------------------------------
+
+HOLD_TTL_S = number("HOLD_TTL_S", 1200)
+SWEEP_EVERY_S = number("SWEEP_EVERY_S", 30)
+UPSTREAM_CONNECT_TIMEOUT_S = number("UPSTREAM_CONNECT_TIMEOUT_S", 5)
+UPSTREAM_READ_TIMEOUT_S = number("UPSTREAM_READ_TIMEOUT_S", 300)
+FIRST_EVENT_WAIT_S = number("FIRST_EVENT_WAIT_S", 10)
+KEEPALIVE_S = number("KEEPALIVE_S", 15)
+SHUTDOWN_GRACE_S = number("SHUTDOWN_GRACE_S", 30)
+MAX_BODY_BYTES = integer("MAX_BODY_BYTES", 32 * 1024 * 1024)
+LEDGER_QUEUE_MAX = integer("LEDGER_QUEUE_MAX", 10_000)
+SPOOL_DIR = Path(env.str("SPOOL_DIR", default=str(BASE_DIR / "var" / "spool")))
