@@ -1,0 +1,431 @@
+"""Every error of the product, and how it leaves the house.
+
+    GatewayError
+    ├── InvalidRequest             400 invalid_request_error  invalid_request
+    │   ├── InvalidJson            400                        invalid_json
+    │   ├── MissingField           400                        missing_field
+    │   ├── InvalidType            400                        invalid_type
+    │   ├── OutOfRange             400                        out_of_range
+    │   ├── UnknownField           400                        unknown_field
+    │   ├── UnsupportedParameter   400                        unsupported_parameter
+    │   ├── UnknownProvider        400                        unknown_provider
+    │   ├── ContextLengthExceeded  400                        context_length_exceeded
+    │   ├── ContentPolicy          400                        content_policy
+    │   ├── RequestTooLarge        413                        request_too_large
+    │   ├── UnsupportedMediaType   415                        unsupported_media_type
+    │   └── MethodNotAllowed       405                        method_not_allowed
+    ├── AuthenticationFailed       401 authentication_error
+    │   ├── InvalidApiKey          401                        invalid_api_key
+    │   ├── ExpiredApiKey          401                        expired_api_key
+    │   ├── RevokedApiKey          401                        revoked_api_key
+    │   ├── InvalidToken           401                        invalid_token
+    │   └── ExpiredToken           401                        expired_token
+    ├── InsufficientCredits        402 insufficient_credits   insufficient_credits
+    ├── PermissionFailed           403 permission_error
+    │   ├── ModelNotAllowed        403                        model_not_allowed
+    │   ├── OrganizationSuspended  403                        organization_suspended
+    │   └── RoleForbidden          403                        role
+    ├── NotFound                   404 not_found_error        not_found
+    │   └── ModelNotFound          404                        model_not_found
+    ├── IdempotencyInProgress      409 conflict_error         idempotency_in_progress
+    ├── RateLimited                429 rate_limit_error       rate_limit_exceeded
+    ├── Unavailable                503 provider_unavailable
+    │   ├── ProviderUnavailable    503                        provider_unavailable
+    │   └── LedgerUnavailable      503                        service_unavailable
+    └── InternalError              500 api_error              internal_error
+
+Raise a leaf; `exception_handler` is the one place that turns it (or a foreign exception that
+reached the view's edge) into HTTP. After the first byte of a stream it is `STREAM_FAILURE` instead.
+"""
+
+import logging
+import math
+import traceback
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from django.http import Http404, HttpResponse
+from rest_framework import exceptions as drf
+
+from accounts.principals import Forbidden, Unauthenticated
+
+logger = logging.getLogger(__name__)
+
+_encoder = msgspec.json.Encoder()
+
+
+class GatewayError(Exception):
+    """An answer that is not a completion. `retry_after_s` and `should_retry` become the headers
+    the SDKs obey; a request that may have been charged must say `should_retry=False`."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: str = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        retry_after_s: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.metadata = metadata
+        self.retry_after_s = retry_after_s
+        self.should_retry = should_retry
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        return headers
+
+
+# --- 400 and its kin --------------------------------------------------------------------------
+
+
+class InvalidRequest(GatewayError):
+    """The request was refused, by us or (in the provider's words, cleaned) by the upstream."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidJson(InvalidRequest):
+    code = "invalid_json"
+
+
+class MissingField(InvalidRequest):
+    code = "missing_field"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(f"Missing required field: '{param}'.", param=param)
+
+
+class InvalidType(InvalidRequest):
+    code = "invalid_type"
+
+
+class OutOfRange(InvalidRequest):
+    code = "out_of_range"
+
+
+class UnknownField(InvalidRequest):
+    code = "unknown_field"
+
+    def __init__(self, field: str, hint: str = "") -> None:
+        super().__init__(f"Unknown field: '{field}'.{' ' if hint else ''}{hint}", param=field)
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+    def __init__(self, provider: str, field: str, model: str = "") -> None:
+        where = f" for model '{model}'" if model else ""
+        super().__init__(f"Provider '{provider}' does not support '{field}'{where}.", param=field)
+
+
+class UnknownProvider(InvalidRequest):
+    code = "unknown_provider"
+
+    def __init__(self, provider: str, known: Sequence[str] = ()) -> None:
+        choices = f" Known for this model: {', '.join(known)}." if known else ""
+        super().__init__(f"Unknown provider: '{provider}'.{choices}", param="X-Quantized-Provider")
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+    def __init__(self, message: str = "The conversation is longer than the model's context.") -> None:
+        super().__init__(message, param="messages")
+
+
+class ContentPolicy(InvalidRequest):
+    code = "content_policy"
+
+    def __init__(self, message: str = "The provider refused the content of this request.") -> None:
+        super().__init__(message, param="messages")
+
+
+class RequestTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+
+
+class UnsupportedMediaType(InvalidRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self) -> None:
+        super().__init__("The request body must be sent as 'Content-Type: application/json'.")
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str = "") -> None:
+        super().__init__(f"Method {method or 'used'} is not allowed here.")
+
+
+# --- 401 to 409 -------------------------------------------------------------------------------
+
+
+class AuthenticationFailed(GatewayError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, "www-authenticate": "Bearer"}
+
+
+class InvalidApiKey(AuthenticationFailed):
+    pass
+
+
+class ExpiredApiKey(AuthenticationFailed):
+    code = "expired_api_key"
+
+
+class RevokedApiKey(AuthenticationFailed):
+    code = "revoked_api_key"
+
+
+class InvalidToken(AuthenticationFailed):
+    code = "invalid_token"
+
+
+class ExpiredToken(AuthenticationFailed):
+    code = "expired_token"
+
+
+class InsufficientCredits(GatewayError):
+    """Amounts in micro-credits; `limit_source` is `credits` (the wallet) or `key_limit` (this key)."""
+
+    status = 402
+    type = "insufficient_credits"
+    code = "insufficient_credits"
+
+    def __init__(
+        self, *, limit_source: str, required_micro: int, available_micro: int, affordable_output_tokens: int
+    ) -> None:
+        limit = "the credits left" if limit_source == "credits" else "what is left of this key's limit"
+        message = (
+            f"This request may cost {required_micro} micro-credits, more than {limit}: {available_micro}. "
+            f"Affordable output tokens: {affordable_output_tokens}."
+        )
+        metadata = {
+            "limit_source": limit_source,
+            "required": required_micro,
+            "available": available_micro,
+            "affordable_output_tokens": affordable_output_tokens,
+        }
+        super().__init__(message, metadata=metadata)
+
+
+class PermissionFailed(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+
+
+class ModelNotAllowed(PermissionFailed):
+    code = "model_not_allowed"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"This API key may not use the model '{model}'.", param="model")
+
+
+class OrganizationSuspended(PermissionFailed):
+    code = "organization_suspended"
+
+
+class RoleForbidden(PermissionFailed):
+    code = "role"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "not_found_error"
+    code = "not_found"
+
+    def __init__(self, message: str = "Not found.", *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model: str, suggestions: Sequence[str] = ()) -> None:
+        nearest = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
+        super().__init__(f"The model '{model}' does not exist.{nearest}", param="model")
+
+
+class IdempotencyInProgress(GatewayError):
+    status = 409
+    type = "conflict_error"
+    code = "idempotency_in_progress"
+
+
+# --- 429 and 5xx ------------------------------------------------------------------------------
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class Unavailable(GatewayError):
+    """Nothing the client did, and worth another try a little later."""
+
+    status = 503
+    type = "provider_unavailable"
+    code = "provider_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1, should_retry: bool | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
+
+
+class ProviderUnavailable(Unavailable):
+    def __init__(
+        self,
+        message: str = "The model's provider is unavailable.",
+        *,
+        retry_after_s: float = 1,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
+
+
+class LedgerUnavailable(Unavailable):
+    """The database is down or its queue is full: no provider was called, nothing was charged."""
+
+    code = "service_unavailable"
+
+    def __init__(
+        self,
+        message: str = "The service is unavailable. Nothing was charged.",
+        *,
+        retry_after_s: float = 1,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
+
+
+class InternalError(GatewayError):
+    def __init__(self, message: str = "Something failed on our side.") -> None:
+        super().__init__(message)
+
+
+# --- The way out ------------------------------------------------------------------------------
+
+
+def error_body(error: GatewayError) -> dict[str, Any]:
+    """The one shape of an error's body (contract §5)."""
+    inner: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if error.metadata is not None:
+        inner["metadata"] = error.metadata
+    return {"error": inner}
+
+
+def error_bytes(error: GatewayError) -> bytes:
+    return _encoder.encode(error_body(error))
+
+
+# What a stream says when it fails after its first byte; the cause stays with the operator.
+STREAM_FAILURE: dict[str, Any] = {
+    "error": {
+        "message": "The upstream provider failed while answering.",
+        "type": "upstream_error",
+        "param": None,
+        "code": "provider_error",
+    }
+}
+STREAM_FAILURE_EVENT = b"data: " + _encoder.encode(STREAM_FAILURE) + b"\n\n"
+
+
+def exception_handler(exc: Exception, context: dict[str, Any] | None = None) -> HttpResponse:
+    """DRF's EXCEPTION_HANDLER, and the lean lane's: any exception → one of ours → HTTP."""
+    return error_response(translate(exc))
+
+
+def error_response(error: GatewayError) -> HttpResponse:
+    return HttpResponse(error_bytes(error), status=error.status, content_type="application/json", headers=error.headers)
+
+
+def translate(exc: Exception) -> GatewayError:
+    """The border: foreign exceptions become ours, the most specific match wins."""
+    if isinstance(exc, GatewayError):
+        return exc
+    for foreign, ours in _BORDER:
+        if isinstance(exc, foreign):
+            return ours(exc)
+    _log_unexpected(exc)
+    return InternalError()
+
+
+def _from_unauthenticated(exc: Unauthenticated) -> GatewayError:
+    return _AUTHENTICATION[exc.code](str(exc))
+
+
+def _from_forbidden(exc: Forbidden) -> GatewayError:
+    return _PERMISSION[exc.code](str(exc))
+
+
+def _from_parse_error(exc: drf.ParseError) -> GatewayError:
+    # DRF's text quotes the parser's; ours never repeats what the client sent.
+    return InvalidJson("The request body is not valid JSON.")
+
+
+def _from_not_authenticated(exc: drf.APIException) -> GatewayError:
+    return InvalidApiKey("No API key was given: send 'Authorization: Bearer <api-key>'.")
+
+
+def _from_throttled(exc: drf.Throttled) -> GatewayError:
+    return RateLimited("Too many requests.", retry_after_s=exc.wait or 1)
+
+
+_AUTHENTICATION: dict[str, type[AuthenticationFailed]] = {
+    leaf.code: leaf for leaf in (InvalidApiKey, ExpiredApiKey, RevokedApiKey, InvalidToken, ExpiredToken)
+}
+_PERMISSION: dict[str, type[PermissionFailed]] = {leaf.code: leaf for leaf in (OrganizationSuspended, RoleForbidden)}
+
+_BORDER: tuple[tuple[type[Exception], Any], ...] = (
+    (Unauthenticated, _from_unauthenticated),
+    (Forbidden, _from_forbidden),
+    (Http404, lambda exc: NotFound()),
+    (drf.NotFound, lambda exc: NotFound()),
+    (drf.MethodNotAllowed, lambda exc: MethodNotAllowed()),
+    (drf.UnsupportedMediaType, lambda exc: UnsupportedMediaType()),
+    (drf.ParseError, _from_parse_error),
+    (drf.NotAuthenticated, _from_not_authenticated),
+    (drf.AuthenticationFailed, _from_not_authenticated),
+    (drf.PermissionDenied, lambda exc: RoleForbidden("Your role does not allow this.")),
+    (drf.Throttled, _from_throttled),
+)
+
+
+def _log_unexpected(exc: Exception) -> None:
+    # Only the class and the places in our code: the text of a foreign exception may quote a prompt.
+    frames = "".join(traceback.format_tb(exc.__traceback__))
+    logger.error("unexpected %s.%s\n%s", type(exc).__module__, type(exc).__qualname__, frames)
