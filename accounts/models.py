@@ -1,0 +1,144 @@
+"""Who is calling: users, organizations (the tenants), memberships, API keys.
+
+What must hold is a constraint here, not code: `queryset.update()` and raw SQL meet the same rules.
+Writes live in `accounts/services.py`.
+"""
+
+import uuid
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Lower, Now
+from django.db.models.lookups import Exact
+
+from accounts.managers import UserManager, normal_email
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    email = models.EmailField(unique=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+
+    objects = UserManager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="accounts_user_email_lower", condition=Exact(F("email"), Lower("email"))),
+        ]
+
+    def clean(self) -> None:
+        self.email = normal_email(self.email)
+
+
+class Organization(models.Model):
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        SUSPENDED = "suspended"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.ACTIVE)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="accounts_organization_status", condition=Q(status__in=["active", "suspended"])
+            ),
+            models.CheckConstraint(name="accounts_organization_name", condition=~Q(name="")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        ADMIN = "admin"
+        DEVELOPER = "developer"
+        BILLING = "billing"
+        VIEWER = "viewer"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role.choices)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="accounts_membership_once", fields=["user", "organization"]),
+            models.CheckConstraint(
+                name="accounts_membership_role",
+                condition=Q(role__in=["owner", "admin", "developer", "billing", "viewer"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
+
+def positive(field: str) -> models.CheckConstraint:
+    condition = Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gt": 0})
+    return models.CheckConstraint(name=f"accounts_apikey_{field}", condition=condition)
+
+
+class ApiKey(models.Model):
+    """A credential of an organization. The key itself is shown once and never stored: `digest` is its keyed hash.
+
+    Never deleted, only revoked: usage rows point here for years.
+    """
+
+    class Period(models.TextChoices):
+        DAY = "day"
+        WEEK = "week"
+        MONTH = "month"
+        TOTAL = "total"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="keys")
+    name = models.CharField(max_length=100, blank=True, default="")
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    prefix = models.CharField(max_length=16, editable=False)
+    last_four = models.CharField(max_length=4, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    # What the key may do; null is "no limit of its own".
+    limit_micro = models.BigIntegerField(null=True, blank=True)
+    limit_period = models.CharField(max_length=8, choices=Period.choices, null=True, blank=True)
+    requests_per_minute = models.IntegerField(null=True, blank=True)
+    tokens_per_minute = models.IntegerField(null=True, blank=True)
+    concurrency = models.IntegerField(null=True, blank=True)
+    models = models.JSONField(null=True, blank=True)  # the last field: its name hides the module from here on
+
+    class Meta:
+        verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(
+                name="accounts_apikey_limit_with_period",
+                condition=Q(limit_micro__isnull=True, limit_period__isnull=True)
+                | Q(limit_micro__isnull=False, limit_period__in=["day", "week", "month", "total"]),
+            ),
+            models.CheckConstraint(
+                name="accounts_apikey_models_list",
+                condition=Q(models__isnull=True)
+                | Q(Exact(Func(F("models"), function="jsonb_typeof", output_field=models.TextField()), Value("array"))),
+            ),
+            *map(positive, ("limit_micro", "requests_per_minute", "tokens_per_minute", "concurrency")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name or 'key'} {self.prefix}…{self.last_four}"
