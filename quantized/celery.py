@@ -1,0 +1,31 @@
+"""Celery's application: the worker runs the rooms' tasks, the beat says when.
+
+Tasks find their work in the database and may run twice; the queue only wakes them.
+"""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
+
+app = Celery("quantized")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@app.on_after_configure.connect
+def set_schedule(sender: Celery, **_: Any) -> None:
+    """Not at import: settings are read when Celery starts, not when somebody imports a room."""
+    sender.conf.beat_schedule = {
+        # A sweep nobody picked up in time is dropped: the next one does its work.
+        "sweep-holds": {
+            "task": "billing.tasks.sweep_holds",
+            "schedule": settings.SWEEP_EVERY_S,
+            "options": {"expires": settings.SWEEP_EVERY_S},
+        },
+        "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
+    }

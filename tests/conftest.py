@@ -1,0 +1,78 @@
+"""The suite's servers: a PostgreSQL and a Redis of its own for every run, unless DATABASE_URL and REDIS_URL are set.
+
+Runs side by side do not meet: each has its own directory under var/test/, removed when it ends.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from django.db import connection
+
+from quantized.devstack.errors import StackError
+from quantized.devstack.places import VAR, socket_directory
+from quantized.devstack.processes import Processes, is_alive
+from quantized.devstack.servers import start_servers
+
+RUNS = VAR / "test"
+PROCESSES = pytest.StashKey[Processes]()
+NOWHERE = "http://127.0.0.1:9"  # the discard port: no test reaches a provider by accident
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before Django reads its settings: pytest-django sets Django up in its own, later pytest_configure."""
+    remove_leftovers()
+    root = RUNS / str(os.getpid())
+    processes = Processes(root / "log")
+    config.stash[PROCESSES] = processes
+    try:
+        os.environ.update(start_servers(root, processes, os.environ, durable=False))
+    except StackError as error:
+        processes.stop_all()
+        pytest.exit(str(error), returncode=1)
+    os.environ.update(suite_environment(root))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if PROCESSES in config.stash:
+        config.stash[PROCESSES].stop_all()
+        remove_run(RUNS / str(os.getpid()))
+
+
+def suite_environment(root: Path) -> dict[str, str]:
+    return {
+        "DJANGO_SETTINGS_MODULE": "quantized.settings",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "KEY_PEPPER": secrets.token_urlsafe(48),
+        "PUBLIC_URL": "http://localhost:8000",
+        "OPENROUTER_API_KEY": "sandbox",
+        "OPENROUTER_BASE_URL": f"{NOWHERE}/api/v1",
+        "ANTHROPIC_API_KEY": "sandbox",
+        "ANTHROPIC_BASE_URL": NOWHERE,
+        "SPOOL_DIR": str(root / "spool"),
+    }
+
+
+def remove_leftovers() -> None:
+    """Runs that were killed: their servers ended with them, their directories are left."""
+    for root in RUNS.glob("*"):
+        if root.name.isdecimal() and not is_alive(int(root.name)):
+            remove_run(root)
+
+
+def remove_run(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(socket_directory(root), ignore_errors=True)
+
+
+@pytest.fixture
+def process_environment(transactional_db: None) -> Iterator[dict[str, str]]:
+    """The environment for a child process that shall see what the test commits: the test database, not the run's."""
+    given = connection.settings_dict
+    query = urlencode({name: value for name, value in given["OPTIONS"].items() if name == "host"}, safe="/")
+    place = f"{given['USER']}:{given['PASSWORD']}@{given['HOST']}:{given['PORT']}".replace(":@", "@").removesuffix(":")
+    yield {**os.environ, "DATABASE_URL": f"postgres://{place}/{given['NAME']}" + (f"?{query}" if query else "")}
