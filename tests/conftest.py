@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from quantized.devstack.errors import StackError
 from quantized.devstack.places import VAR, socket_directory
@@ -69,10 +70,26 @@ def remove_run(root: Path) -> None:
     shutil.rmtree(socket_directory(root), ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that commit for real run last: what they leave behind is in nobody's way."""
+    items.sort(key=lambda item: "live_db" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
-def process_environment(transactional_db: None) -> Iterator[dict[str, str]]:
+def live_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database without a transaction around the test, for tests with several processes or connections.
+
+    Nothing is flushed afterwards (entries cannot be deleted): such a test makes its own organizations.
+    """
+    with django_db_blocker.unblock():
+        yield
+        connection.close()
+
+
+@pytest.fixture
+def process_environment(live_db: None) -> dict[str, str]:
     """The environment for a child process that shall see what the test commits: the test database, not the run's."""
     given = connection.settings_dict
     query = urlencode({name: value for name, value in given["OPTIONS"].items() if name == "host"}, safe="/")
     place = f"{given['USER']}:{given['PASSWORD']}@{given['HOST']}:{given['PORT']}".replace(":@", "@").removesuffix(":")
-    yield {**os.environ, "DATABASE_URL": f"postgres://{place}/{given['NAME']}" + (f"?{query}" if query else "")}
+    return {**os.environ, "DATABASE_URL": f"postgres://{place}/{given['NAME']}" + (f"?{query}" if query else "")}
