@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from billing.kernel import AnyCommand, Outcome, Post, Posted, Refused
-from billing.statements import Batch, check_rows
+from billing.statements import Batch
 
 
 class LedgerRefused(ValueError):
@@ -30,7 +30,6 @@ def execute(commands: Sequence[AnyCommand]) -> list[Outcome]:
         outcomes = batch.decide(results)
         for statement in batch.writes():
             cursor.execute(statement.sql, statement.params)
-            check_rows(statement, cursor.rowcount)
     return outcomes
 
 

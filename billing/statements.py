@@ -24,11 +24,6 @@ Row = tuple[Any, ...]
 class Statement(NamedTuple):
     sql: str
     params: tuple[Any, ...]
-    rows_expected: int | None = None  # a different row count means somebody wrote without the lock
-
-
-class Conflict(Exception):
-    """A guarded write met another row count than the locks promise."""
 
 
 WALLETS = """
@@ -58,10 +53,14 @@ SELECT wallet_id, seq, kind, contra, amount, balance_after, hold_id, idempotency
 FROM billing_entry WHERE (wallet_id, idempotency_key) IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))
 """
 
+# A guarded write that hits another number of rows than it has divides by zero, which aborts the
+# transaction in the same round trip: somebody wrote without taking the wallet's lock.
 WRITE_WALLETS = """
-UPDATE billing_wallet w SET posted = x.posted, held = x.held, seq = x.seq
-FROM json_to_recordset(%s::json) AS x(id uuid, posted bigint, held bigint, seq bigint, seq_read bigint)
-WHERE w.organization_id = x.id AND w.seq = x.seq_read
+WITH changed AS (
+    UPDATE billing_wallet w SET posted = x.posted, held = x.held, seq = x.seq
+    FROM json_to_recordset(%s::json) AS x(id uuid, posted bigint, held bigint, seq bigint, seq_read bigint)
+    WHERE w.organization_id = x.id AND w.seq = x.seq_read RETURNING 1)
+SELECT 1 / (count(*) = %s)::int FROM changed
 """
 
 WRITE_METERS = """
@@ -85,11 +84,13 @@ SELECT * FROM json_to_recordset(%s::json) AS x(id uuid, wallet_id uuid, key_id u
 """
 
 UPDATE_HOLDS = """
-UPDATE billing_hold h SET state = x.state, actual = x.actual, charged = x.charged, resolved_at = x.resolved_at,
-    provider = x.provider, provider_ref = x.provider_ref, dispatched_at = x.dispatched_at
-FROM json_to_recordset(%s::json) AS x(id uuid, state text, actual bigint, charged bigint, resolved_at timestamptz,
-    provider text, provider_ref text, dispatched_at timestamptz)
-WHERE h.id = x.id
+WITH changed AS (
+    UPDATE billing_hold h SET state = x.state, actual = x.actual, charged = x.charged, resolved_at = x.resolved_at,
+        provider = x.provider, provider_ref = x.provider_ref, dispatched_at = x.dispatched_at
+    FROM json_to_recordset(%s::json) AS x(id uuid, state text, actual bigint, charged bigint,
+        resolved_at timestamptz, provider text, provider_ref text, dispatched_at timestamptz)
+    WHERE h.id = x.id RETURNING 1)
+SELECT 1 / (count(*) = %s)::int FROM changed
 """
 
 INSERT_ENTRIES = """
@@ -165,12 +166,6 @@ class Batch:
         }
 
 
-def check_rows(statement: Statement, rows_written: int) -> None:
-    """Raises Conflict when a guarded write hit another number of rows than it has."""
-    if statement.rows_expected is not None and statement.rows_expected != rows_written:
-        raise Conflict(f"{statement.sql.split()[1]}: {rows_written} of {statement.rows_expected} rows written")
-
-
 def _ids(commands: Sequence[AnyCommand], name: str) -> list[Any]:
     ids = {getattr(command, name, None) for command in commands}
     return [id for id in ids if id is not None]
@@ -179,7 +174,8 @@ def _ids(commands: Sequence[AnyCommand], name: str) -> list[Any]:
 def _write(sql: str, rows: Sequence[Any], *, guarded: bool = False) -> Statement | None:
     if not rows:
         return None
-    return Statement(sql, (msgspec.json.encode(rows).decode(),), len(rows) if guarded else None)
+    encoded = msgspec.json.encode(rows).decode()
+    return Statement(sql, (encoded, len(rows)) if guarded else (encoded,))
 
 
 def _books(results: Sequence[Sequence[Row]]) -> Books:
