@@ -41,10 +41,12 @@ reached the view's edge) into HTTP. After the first byte of a stream it is `STRE
 import logging
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
@@ -176,8 +178,8 @@ class MethodNotAllowed(InvalidRequest):
     status = 405
     code = "method_not_allowed"
 
-    def __init__(self, method: str = "") -> None:
-        super().__init__(f"Method {method or 'used'} is not allowed here.")
+    def __init__(self) -> None:
+        super().__init__("This HTTP method is not allowed here.")
 
 
 # --- 401 to 409 -------------------------------------------------------------------------------
@@ -364,7 +366,7 @@ STREAM_FAILURE: dict[str, Any] = {
 STREAM_FAILURE_EVENT = b"data: " + _encoder.encode(STREAM_FAILURE) + b"\n\n"
 
 
-def exception_handler(exc: Exception, context: dict[str, Any] | None = None) -> HttpResponse:
+def exception_handler(exc: Exception, _context: dict[str, Any] | None = None) -> HttpResponse:
     """DRF's EXCEPTION_HANDLER, and the lean lane's: any exception → one of ours → HTTP."""
     return error_response(translate(exc))
 
@@ -377,32 +379,17 @@ def translate(exc: Exception) -> GatewayError:
     """The border: foreign exceptions become ours, the most specific match wins."""
     if isinstance(exc, GatewayError):
         return exc
+    if isinstance(exc, Unauthenticated):
+        return _AUTHENTICATION[exc.code](str(exc))
+    if isinstance(exc, Forbidden):
+        return _PERMISSION[exc.code](str(exc))
+    if isinstance(exc, drf.Throttled):
+        return RateLimited("Too many requests.", retry_after_s=getattr(exc, "wait", None) or 1)
     for foreign, ours in _BORDER:
         if isinstance(exc, foreign):
-            return ours(exc)
+            return ours()
     _log_unexpected(exc)
     return InternalError()
-
-
-def _from_unauthenticated(exc: Unauthenticated) -> GatewayError:
-    return _AUTHENTICATION[exc.code](str(exc))
-
-
-def _from_forbidden(exc: Forbidden) -> GatewayError:
-    return _PERMISSION[exc.code](str(exc))
-
-
-def _from_parse_error(exc: drf.ParseError) -> GatewayError:
-    # DRF's text quotes the parser's; ours never repeats what the client sent.
-    return InvalidJson("The request body is not valid JSON.")
-
-
-def _from_not_authenticated(exc: drf.APIException) -> GatewayError:
-    return InvalidApiKey("No API key was given: send 'Authorization: Bearer <api-key>'.")
-
-
-def _from_throttled(exc: drf.Throttled) -> GatewayError:
-    return RateLimited("Too many requests.", retry_after_s=exc.wait or 1)
 
 
 _AUTHENTICATION: dict[str, type[AuthenticationFailed]] = {
@@ -410,18 +397,19 @@ _AUTHENTICATION: dict[str, type[AuthenticationFailed]] = {
 }
 _PERMISSION: dict[str, type[PermissionFailed]] = {leaf.code: leaf for leaf in (OrganizationSuspended, RoleForbidden)}
 
-_BORDER: tuple[tuple[type[Exception], Any], ...] = (
-    (Unauthenticated, _from_unauthenticated),
-    (Forbidden, _from_forbidden),
-    (Http404, lambda exc: NotFound()),
-    (drf.NotFound, lambda exc: NotFound()),
-    (drf.MethodNotAllowed, lambda exc: MethodNotAllowed()),
-    (drf.UnsupportedMediaType, lambda exc: UnsupportedMediaType()),
-    (drf.ParseError, _from_parse_error),
-    (drf.NotAuthenticated, _from_not_authenticated),
-    (drf.AuthenticationFailed, _from_not_authenticated),
-    (drf.PermissionDenied, lambda exc: RoleForbidden("Your role does not allow this.")),
-    (drf.Throttled, _from_throttled),
+_NO_KEY = "No API key was given: send 'Authorization: Bearer <api-key>'."
+
+# Their own texts stay behind: DRF's parse error quotes the parser's, which may quote the client.
+_BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
+    (Http404, NotFound),
+    (drf.NotFound, NotFound),
+    (drf.MethodNotAllowed, MethodNotAllowed),
+    (drf.UnsupportedMediaType, UnsupportedMediaType),
+    (drf.ParseError, partial(InvalidJson, "The request body is not valid JSON.")),
+    (drf.NotAuthenticated, partial(InvalidApiKey, _NO_KEY)),
+    (drf.AuthenticationFailed, partial(InvalidApiKey, _NO_KEY)),
+    (drf.PermissionDenied, partial(RoleForbidden, "Your role does not allow this.")),
+    (PermissionDenied, partial(RoleForbidden, "Your role does not allow this.")),
 )
 
 

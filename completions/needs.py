@@ -17,7 +17,7 @@ from completions.schema import (
     UserMessage,
 )
 
-_EMPTY = (None, [], {})
+_EMPTY: tuple[Any, ...] = (None, [], {})
 
 # Values that ask for nothing beyond what every model does.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

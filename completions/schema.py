@@ -185,7 +185,7 @@ class AudioOutput(Struct, frozen=True):
     format: Literal["wav", "aac", "mp3", "flac", "opus", "pcm16"]
 
 
-class Reasoning(Struct, frozen=True):
+class Reasoning(Struct, frozen=True, forbid_unknown_fields=True):
     effort: Literal["max", "xhigh", "high", "medium", "low", "minimal", "none"] | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=OUTPUT_TOKENS_MAX)] | None = None
     exclude: bool | None = None
