@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class UserManager(BaseUserManager["User"]):
-    """E-mail addresses are kept in lower case (a CHECK says so), which makes the plain unique index case-insensitive."""
+    """Addresses are kept in lower case (a CHECK says so), which makes the plain unique index case-insensitive."""
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         user = self.model(email=normal_email(email), **fields)

@@ -29,9 +29,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     objects = UserManager()
 
     class Meta:
-        constraints = [
+        constraints = (
             models.CheckConstraint(name="accounts_user_email_lower", condition=Exact(F("email"), Lower("email"))),
-        ]
+        )
 
     def clean(self) -> None:
         self.email = normal_email(self.email)
@@ -48,12 +48,12 @@ class Organization(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints = [
+        constraints = (
             models.CheckConstraint(
                 name="accounts_organization_status", condition=Q(status__in=["active", "suspended"])
             ),
             models.CheckConstraint(name="accounts_organization_name", condition=~Q(name="")),
-        ]
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -73,13 +73,13 @@ class Membership(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints = [
+        constraints = (
             models.UniqueConstraint(name="accounts_membership_once", fields=["user", "organization"]),
             models.CheckConstraint(
                 name="accounts_membership_role",
                 condition=Q(role__in=["owner", "admin", "developer", "billing", "viewer"]),
             ),
-        ]
+        )
 
     def __str__(self) -> str:
         return f"{self.user} ({self.role})"
@@ -126,7 +126,7 @@ class ApiKey(models.Model):
 
     class Meta:
         verbose_name = "API key"
-        constraints = [
+        constraints = (
             models.CheckConstraint(
                 name="accounts_apikey_limit_with_period",
                 condition=Q(limit_micro__isnull=True, limit_period__isnull=True)
@@ -138,7 +138,7 @@ class ApiKey(models.Model):
                 | Q(Exact(Func(F("models"), function="jsonb_typeof", output_field=models.TextField()), Value("array"))),
             ),
             *map(positive, ("limit_micro", "requests_per_minute", "tokens_per_minute", "concurrency")),
-        ]
+        )
 
     def __str__(self) -> str:
         return f"{self.name or 'key'} {self.prefix}…{self.last_four}"

@@ -1,0 +1,117 @@
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts import services
+from accounts.models import ApiKey, Membership, Organization, User
+
+
+class EmailUserCreationForm(AdminUserCreationForm):
+    class Meta(AdminUserCreationForm.Meta):
+        model = User
+        fields = ("email",)
+        field_classes = {}  # noqa: RUF012 - Django's own has one for `username`
+
+
+@admin.register(User)
+class EmailUserAdmin(UserAdmin):
+    add_form = EmailUserCreationForm
+    list_display = ("email", "is_active", "is_staff", "created_at", "last_login")
+    list_filter = ("is_active", "is_staff")
+    search_fields = ("email",)
+    ordering = ("email",)
+    readonly_fields = ("created_at", "last_login")
+    fieldsets = (
+        (None, {"fields": ("email", "password")}),
+        ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Times", {"fields": ("created_at", "last_login")}),
+    )
+    add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "usable_password", "password1", "password2")}),)
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+    readonly_fields = ("created_at",)
+
+
+@admin.register(Organization)
+class OrganizationAdmin(admin.ModelAdmin):
+    """Status changes by the actions, so that there is one way to suspend. Nobody deletes a tenant."""
+
+    list_display = ("name", "id", "status", "created_at")
+    list_filter = ("status",)
+    search_fields = ("name", "id", "memberships__user__email")
+    readonly_fields = ("id", "status", "created_at")
+    inlines = (MembershipInline,)
+    actions = ("suspend", "reactivate")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # an organization without a wallet and an owner is no tenant: `createtenant`
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.action(description="Suspend: refuse its keys", permissions=["change"])
+    def suspend(self, request: HttpRequest, chosen: QuerySet[Organization]) -> None:
+        for organization in chosen:
+            services.suspend(organization.pk)
+            self.log_change(request, organization, "Suspended.")
+        messages.success(request, f"Suspended: {', '.join(organization.name for organization in chosen)}.")
+
+    @admin.action(description="Reactivate: accept its keys again", permissions=["change"])
+    def reactivate(self, request: HttpRequest, chosen: QuerySet[Organization]) -> None:
+        for organization in chosen:
+            services.reactivate(organization.pk)
+            self.log_change(request, organization, "Reactivated.")
+        messages.success(request, f"Reactivated: {', '.join(organization.name for organization in chosen)}.")
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    """To look at and to revoke. Keys are made where they can be shown once; the digest is shown to nobody."""
+
+    list_display = ("name", "masked", "organization", "is_active", "expires_at", "last_used_at", "created_at")
+    list_display_links = ("name", "masked")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "limit_period", "created_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "prefix", "last_four", "id", "organization__name", "organization__id")
+    actions = ("revoke",)
+    fields = (
+        "id",
+        "organization",
+        "name",
+        "masked",
+        ("limit_micro", "limit_period"),
+        "models",
+        ("requests_per_minute", "tokens_per_minute", "concurrency"),
+        ("created_at", "created_by"),
+        ("last_used_at", "expires_at", "revoked_at"),
+    )
+    readonly_fields = tuple(name for row in fields for name in ((row,) if isinstance(row, str) else row))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="key")
+    def masked(self, key: ApiKey) -> str:
+        return f"{key.prefix}…{key.last_four}"
+
+    @admin.display(description="active", boolean=True)
+    def is_active(self, key: ApiKey) -> bool:
+        return key.revoked_at is None
+
+    @admin.action(description="Revoke for good", permissions=["change"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
+        for key in chosen:
+            services.revoke_key(key.pk)
+            self.log_change(request, key, "Revoked.")
+        messages.success(request, f"Revoked: {', '.join(map(str, chosen))}.")

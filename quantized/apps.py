@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+from django.core.checks import Tags, register
+
+from quantized import checks
+
+
+class QuantizedConfig(AppConfig):
+    name = "quantized"
+    verbose_name = "Quantized"
+
+    def ready(self) -> None:
+        register(checks.secrets_differ, Tags.security)
+        register(checks.public_host_is_allowed, Tags.security)

@@ -1,0 +1,35 @@
+"""What settings.py cannot refuse by looking at one variable alone."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.http.request import validate_host
+
+
+def secrets_differ(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.KEY_PEPPER != settings.SECRET_KEY:
+        return []
+    return [
+        Error(
+            "KEY_PEPPER is the same as SECRET_KEY.",
+            hint="SECRET_KEY is rotated, KEY_PEPPER is not: changing it ends every API key. Give each its own value.",
+            id="quantized.E001",
+        )
+    ]
+
+
+def public_host_is_allowed(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    host = urlsplit(settings.PUBLIC_URL).hostname or ""
+    if validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
+        return []
+    return [
+        Warning(
+            f"PUBLIC_URL's host {host!r} is not in ALLOWED_HOSTS.",
+            hint="Every link that Quantized makes to itself would be answered with 400.",
+            id="quantized.W001",
+        )
+    ]

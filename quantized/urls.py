@@ -1,0 +1,26 @@
+"""The map of addresses on Django's ordinary lane. The lean lane in front of it takes the model API (asgi.py)."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+from quantized import pages
+
+urlpatterns = [
+    path("", pages.home, name="home"),
+    path("v1/", include("completions.urls")),
+    path(
+        "accounts/login/",
+        LoginView.as_view(template_name="accounts/login.html", redirect_authenticated_user=True),
+        name="login",
+    ),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+    path("robots.txt", pages.robots),
+    path("favicon.ico", pages.favicon),
+]
+
+handler400 = pages.bad_request
+handler403 = pages.forbidden
+handler404 = pages.not_found
+handler500 = pages.server_error
