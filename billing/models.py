@@ -189,7 +189,15 @@ class Entry(models.Model):
                 name="entry_usage_takes_from_a_hold",
             ),
         ]
-        indexes = [models.Index(fields=["wallet", "created_at"], name="entry_by_wallet_and_time")]
+        indexes = [
+            models.Index(fields=["wallet", "created_at"], name="entry_by_wallet_and_time"),
+            # What was put in is a handful of rows among millions of calls.
+            models.Index(
+                fields=["wallet"],
+                condition=~Q(kind__in=["usage", "late_usage", "correction"]),
+                name="entry_not_of_calls",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount:+d}"

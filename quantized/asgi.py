@@ -1,0 +1,78 @@
+"""The front door. Two lanes: the model API runs on a lean handler, all the rest on Django's own."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
+django_lane = get_asgi_application()  # before our own imports: it makes Django's apps ready
+
+from quantized.lean import LeanHandler, Receive, Scope, Send  # noqa: E402
+from quantized.middleware import HEADER, request_id  # noqa: E402
+from quantized.runtime import Runtime  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+MODEL_API = "/v1/chat/completions"
+
+
+class Application:
+    def __init__(self) -> None:
+        self.lean_lane = LeanHandler()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(scope, receive, send)
+        elif scope["type"] == "http":
+            await self.lane(scope["path"])(scope, receive, send)
+
+    def lane(self, path: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        if path == MODEL_API:
+            return self.lean_lane
+        return HEALTH.get(path, django_lane)
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start and drain what the process owns; views find it in their request's scope."""
+    await receive()
+    runtime = Runtime()
+    try:
+        await runtime.start()
+    except Exception as error:
+        logger.error("the server cannot start: %s: %s", type(error).__name__, error)
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    scope["state"]["runtime"] = runtime
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await runtime.close()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
+    """Alive: the event loop turns."""
+    await answer(scope, send, 200, {"status": "ok"})
+
+
+async def readyz(scope: Scope, receive: Receive, send: Send) -> None:
+    """Able to serve: the database, the ledger's writer, and at least one provider."""
+    runtime: Runtime = scope["state"]["runtime"]
+    checks = await runtime.readiness()
+    ready = all(checks.values())
+    await answer(scope, send, 200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": checks})
+
+
+HEALTH = {"/healthz": healthz, "/readyz": readyz}
+
+
+async def answer(scope: Scope, send: Send, status: int, body: object) -> None:
+    given = dict(scope["headers"]).get(HEADER.encode(), b"").decode("latin1")
+    headers = [(b"content-type", b"application/json"), (HEADER.encode(), request_id(given or None).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(body)})
+
+
+application = Application()

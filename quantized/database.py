@@ -1,0 +1,100 @@
+"""The event loop's two small connections: one that reads a row now and then, one that listens."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from accounts.principals import CHANNEL
+from completions.errors import LedgerUnavailable
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 3
+RETRY_S = 1.0
+SESSION = "-c statement_timeout=5s -c application_name=quantized-{}"
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+async def connect(database_url: str, name: str) -> Connection:
+    return await psycopg.AsyncConnection.connect(
+        database_url, autocommit=True, options=SESSION.format(name), connect_timeout=CONNECT_TIMEOUT_S
+    )
+
+
+class Reader:
+    """One connection, one statement at a time. A lost connection is made anew once, then it is a 503."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
+        # Never cancel a database call in flight: the connection would be unusable for the next caller.
+        return await asyncio.shield(asyncio.ensure_future(self._fetch_one(sql, params)))
+
+    async def execute(self, sql: str, params: Sequence[Any]) -> None:
+        async with self._turn:
+            await self._run(sql, params)
+
+    async def is_alive(self) -> bool:
+        try:
+            return await self.fetch_one("SELECT 1", ()) is not None
+        except LedgerUnavailable:
+            return False
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
+        async with self._turn:
+            return await (await self._run(sql, params)).fetchone()
+
+    async def _run(self, sql: str, params: Sequence[Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+        for is_last in (False, True):
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = await connect(self._database_url, "reader")
+                return await self._connection.execute(sql.encode(), params)
+            except psycopg.OperationalError as error:
+                await self.close()
+                if is_last:
+                    raise LedgerUnavailable from error
+        raise AssertionError("unreachable")
+
+
+class Listener:
+    """Hands every notification of our channel to `notified`, and says when it is and is not listening."""
+
+    def __init__(
+        self, database_url: str, notified: Callable[[str], Awaitable[None]], listening: Callable[[bool], None]
+    ) -> None:
+        self._database_url = database_url
+        self._notified = notified
+        self._listening = listening
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except psycopg.OperationalError as error:
+                logger.warning("not listening for changes: %s", error)
+            except Exception:
+                logger.exception("a notification could not be handled")
+            self._listening(False)
+            await asyncio.sleep(RETRY_S)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._database_url, "listener")
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            self._listening(True)
+            async for notification in connection.notifies():
+                await self._notified(notification.payload)
+        finally:
+            await connection.close()

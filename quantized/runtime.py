@@ -1,0 +1,114 @@
+"""What one server process owns beside Django: made at start-up, drained at shutdown, nothing at module level."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from django.conf import settings
+from django.db import connection
+
+from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
+from billing.money import CreditRate
+from billing.spool import Spool
+from billing.writer import Writer
+from completions.catalog import Catalog, load_catalog
+from completions.gateway import Gateway
+from completions.upstream import Upstream
+from quantized.database import Listener, Reader
+
+logger = logging.getLogger(__name__)
+
+CATALOG_CHANGED = "catalog"
+CATALOG_LIFE_S = 60  # the safety net under the notification
+USED_KEYS_EVERY_S = 30
+
+
+class Runtime:
+    def __init__(self) -> None:
+        self.reader = Reader(settings.DATABASE_URL)
+        self.writer = Writer(settings.DATABASE_URL, Spool(settings.SPOOL_DIR), queue_max=settings.LEDGER_QUEUE_MAX)
+        self.directory = Directory(settings.KEY_PEPPER)
+        self.upstream = Upstream(
+            connect_timeout_s=settings.UPSTREAM_CONNECT_TIMEOUT_S, read_timeout_s=settings.UPSTREAM_READ_TIMEOUT_S
+        )
+        self.gateway = Gateway(
+            self.writer,
+            self.upstream,
+            CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN),
+            output_floor_tokens=settings.OUTPUT_FLOOR_TOKENS,
+            hold_life_s=settings.HOLD_TTL_S,
+            first_event_wait_s=settings.FIRST_EVENT_WAIT_S,
+            keepalive_s=settings.KEEPALIVE_S,
+        )
+        self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Raises when the database cannot be used: better no server than one that refuses every call."""
+        await self.writer.start()
+        await self._load_catalog()
+        self._tasks = [
+            asyncio.create_task(self.listener.run(), name="listener"),
+            asyncio.create_task(every(CATALOG_LIFE_S, self._load_catalog), name="catalog"),
+            asyncio.create_task(every(USED_KEYS_EVERY_S, self._store_used_keys), name="used-keys"),
+        ]
+
+    async def close(self) -> None:
+        """Let calls finish, then write what they cost. Settlements that cannot be written are spooled."""
+        await self.gateway.drain(settings.SHUTDOWN_GRACE_S)
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.writer.close(settings.SHUTDOWN_GRACE_S)
+        await self.upstream.close()
+        await self.reader.close()
+
+    async def readiness(self) -> dict[str, bool]:
+        """Able to serve? The database answers, the ledger can write, some provider is there."""
+        return {
+            "database": await self.reader.is_alive(),
+            "ledger": self.writer.connected,
+            "provider": bool(self.gateway.catalog.models),
+        }
+
+    async def fetch_key(self, sql: str, digest: bytes) -> tuple[object, ...] | None:
+        return await self.reader.fetch_one(sql, (digest,))
+
+    # --- what changes while it runs ---------------------------------------------------------
+
+    async def _notified(self, payload: str) -> None:
+        if payload == KEYS_CHANGED:
+            self.directory.invalidate()
+        elif payload == CATALOG_CHANGED:
+            await self._load_catalog()
+
+    def _listening(self, is_listening: bool) -> None:
+        self.directory.listening(is_listening)
+
+    async def _load_catalog(self) -> None:
+        self.gateway.catalog = await asyncio.to_thread(fresh_catalog)
+
+    async def _store_used_keys(self) -> None:
+        if used := self.directory.take_used():
+            await self.reader.execute(USED_SQL, (used,))
+
+
+def fresh_catalog() -> Catalog:
+    """In a thread of its own: the connection it used must not outlive the call."""
+    try:
+        return load_catalog()
+    finally:
+        connection.close()
+
+
+async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Repeat until cancelled; a failure is logged, and the next time may do better."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await action()
+        except Exception:
+            logger.exception("a periodic action failed")
