@@ -4,6 +4,7 @@ Every change of these rows notifies the channel `quantized` (migration 0002), an
 loads its catalog anew; see completions/catalog.py for what a request sees of them.
 """
 
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from billing import money
 from billing.models import Price
 from completions import secrets
 
@@ -99,7 +101,6 @@ class Provider(models.Model):
         self.secret_encrypted = secrets.seal(secret, self.base_url) if secret else ""
 
     def clean(self) -> None:
-        self.base_url = self.base_url.rstrip("/")
         if self.base_url:
             _refuse_unsafe_url(self.base_url, self.allow_plain_http)
         elif self.kind == self.Kind.OPENAI:
@@ -171,9 +172,13 @@ class Route(models.Model):
         unknown = unknown_capabilities(self.capabilities)
         if unknown:
             raise ValidationError({"capabilities": f"Unknown: {', '.join(map(repr, unknown))}."})
-        missing = unpriced_capabilities(self.capabilities, self.price)
-        if self.enabled and missing:
-            raise ValidationError({"price": f"The route cannot be enabled without a price for {', '.join(missing)}."})
+        if self.enabled and self.missing_prices():
+            lacking = ", ".join(self.missing_prices())
+            raise ValidationError({"price": f"The route cannot be enabled without a price for {lacking}."})
+
+    def missing_prices(self) -> list[str]:
+        offered = [name for name in money.CLASSES if getattr(self.price, name, None) is not None]
+        return missing_prices(self.capabilities, offered)
 
 
 def unknown_capabilities(capabilities: Any) -> list[Any]:
@@ -182,12 +187,10 @@ def unknown_capabilities(capabilities: Any) -> list[Any]:
     return [word for word in given if word not in CAPABILITIES]
 
 
-def unpriced_capabilities(capabilities: list[str], price: Price | None) -> list[str]:
-    """The price classes a route lacks for what it says it can do."""
-    if price is None:
-        return ["input", "output"]
-    needed = [PRICED_CAPABILITIES[word] for word in capabilities if word in PRICED_CAPABILITIES]
-    return [name for name in needed if getattr(price, name) is None]
+def missing_prices(capabilities: Iterable[str], offered: Collection[str]) -> list[str]:
+    """The price classes a route lacks for what it says it can do, given those it has."""
+    needed = ["input", "output", *(PRICED_CAPABILITIES[word] for word in capabilities if word in PRICED_CAPABILITIES)]
+    return [name for name in needed if name not in offered]
 
 
 def _refuse_unsafe_url(base_url: str, allow_plain_http: bool) -> None:

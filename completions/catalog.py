@@ -1,0 +1,154 @@
+"""What a request can reach: every served model with its usable routes, as frozen structs in memory.
+
+`load_catalog()` reads all of it in one query; who serves requests calls it at the start and after every
+notification `catalog` on the channel `quantized`. Nothing here is cached and nothing touches the network.
+"""
+
+import logging
+from difflib import get_close_matches
+
+import msgspec
+from django.conf import settings
+
+from billing import money
+from completions import errors, models
+from completions.secrets import SecretUnreadable
+
+logger = logging.getLogger(__name__)
+
+SUGGESTIONS_MAX = 3
+SUGGESTED_FOR_LENGTH_MAX = 100  # nearest names cost quadratic time: none for what is no model id anyway
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """An upstream as the adapters see it. An empty secret means that no key is sent."""
+
+    id: int
+    name: str
+    kind: str
+    base_url: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {self.kind!r}, {self.base_url!r})"  # never the secret: this reaches logs
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One usable way to a model, at one price version."""
+
+    id: int
+    model: str
+    provider: Provider
+    upstream_model: str
+    priority: int
+    capabilities: frozenset[str]
+    context_length: int
+    max_output_tokens: int
+    price: money.Price
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and its routes in the order in which they are tried; there is at least one."""
+
+    id: str
+    name: str
+    owned_by: str
+    created: int  # Unix time
+    routes: tuple[Route, ...]
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """All models that can be served right now, by id."""
+
+    models: dict[str, ModelCard]
+
+    def card(self, model: str) -> ModelCard:
+        """The model of exactly this id; variants such as `:online` or `:free` are other models, never this one."""
+        card = self.models.get(model)
+        if card is None:
+            raise errors.ModelNotFound(model, self._nearest(model))
+        return card
+
+    def resolve(self, model: str, provider: str | None = None) -> tuple[Route, ...]:
+        """The routes to a model, best first; with a forced provider its own alone."""
+        routes = self.card(model).routes
+        if provider is None:
+            return routes
+        forced = tuple(route for route in routes if route.provider.name == provider)
+        if not forced:
+            raise errors.UnknownProvider(provider, sorted({route.provider.name for route in routes}))
+        return forced
+
+    def _nearest(self, model: str) -> list[str]:
+        if len(model) > SUGGESTED_FOR_LENGTH_MAX:
+            return []
+        return get_close_matches(model, self.models, n=SUGGESTIONS_MAX)
+
+
+def load_catalog() -> Catalog:
+    """The catalog of this moment. Synchronous: an async caller uses a thread."""
+    rows = models.Route.objects.filter(enabled=True, model__enabled=True, provider__enabled=True)
+    rows = rows.select_related("model", "provider", "price").order_by("model_id", "priority", "id")
+    providers: dict[int, Provider | None] = {}
+    cards: dict[str, list[models.Route]] = {}
+    for row in rows:
+        if row.provider_id not in providers:
+            providers[row.provider_id] = _usable(row.provider)
+        if providers[row.provider_id] and _is_priced(row):
+            cards.setdefault(row.model_id, []).append(row)
+    return Catalog({model_id: _card(routes, providers) for model_id, routes in cards.items()})
+
+
+def endpoint(provider: models.Provider) -> tuple[str, str]:
+    """Where a provider is and its secret: its own, or the settings' if the row names no base URL."""
+    if provider.base_url:
+        return provider.base_url.rstrip("/"), provider.secret
+    if provider.kind == models.Provider.Kind.OPENROUTER:
+        return settings.OPENROUTER_BASE_URL, settings.OPENROUTER_API_KEY
+    return settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_API_KEY
+
+
+def _usable(row: models.Provider) -> Provider | None:
+    """OpenRouter and Anthropic take no call without a key; a server of one's own may well."""
+    try:
+        base_url, secret = endpoint(row)
+    except SecretUnreadable as error:
+        logger.error("provider %s is not served: %s", row.name, error)
+        return None
+    if not secret and row.kind != models.Provider.Kind.OPENAI:
+        return None
+    return Provider(row.pk, row.name, row.kind, base_url, secret)
+
+
+def _is_priced(row: models.Route) -> bool:
+    """Rows can be written around `Route.clean`; what it refuses is not sold here either."""
+    missing = row.missing_prices()
+    if missing:
+        logger.error("route %s (%s) is not served: no price for %s", row.pk, row, ", ".join(missing))
+    return not missing
+
+
+def _card(rows: list[models.Route], providers: dict[int, Provider | None]) -> ModelCard:
+    model = rows[0].model
+    return ModelCard(
+        id=model.pk,
+        name=model.name,
+        owned_by=model.owned_by,
+        created=int(model.created.timestamp()),
+        routes=tuple(_route(row, provider) for row in rows if (provider := providers[row.provider_id])),
+    )
+
+
+def _route(row: models.Route, provider: Provider) -> Route:
+    assert row.price is not None  # unpriced rows are left out before
+    return Route(
+        id=row.pk,
+        model=row.model_id,
+        provider=provider,
+        upstream_model=row.upstream_model,
+        priority=row.priority,
+        capabilities=frozenset(row.capabilities),
+        context_length=row.context_length,
+        max_output_tokens=row.max_output_tokens,
+        price=row.price.to_struct(),
+    )
