@@ -8,14 +8,14 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from quantized.devstack.errors import StackError
-from quantized.devstack.places import VAR, socket_directory
+from quantized.devstack.places import VAR, remove_sockets
 from quantized.devstack.processes import Processes, is_alive
 from quantized.devstack.servers import start_servers
 
@@ -67,7 +67,7 @@ def remove_leftovers() -> None:
 
 def remove_run(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
-    shutil.rmtree(socket_directory(root), ignore_errors=True)
+    remove_sockets(root)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,7 +89,5 @@ def live_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
 @pytest.fixture
 def process_environment(live_db: None) -> dict[str, str]:
     """The environment for a child process that shall see what the test commits: the test database, not the run's."""
-    given = connection.settings_dict
-    query = urlencode({name: value for name, value in given["OPTIONS"].items() if name == "host"}, safe="/")
-    place = f"{given['USER']}:{given['PASSWORD']}@{given['HOST']}:{given['PORT']}".replace(":@", "@").removesuffix(":")
-    return {**os.environ, "DATABASE_URL": f"postgres://{place}/{given['NAME']}" + (f"?{query}" if query else "")}
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
+    return {**os.environ, "DATABASE_URL": url.geturl()}

@@ -1,24 +1,31 @@
 """Ends what a run started even when the run itself is killed.
 
 A process of its own reads lines "watch PID SIGNAL" and "release PID" from a pipe that only the run holds. The end of
-the pipe is the end of the run, whatever ended it: every process group still watched is then sent its signal and,
-after a bounded wait, SIGKILL. No pid file, so no stale one.
+the pipe is the end of the run, whatever ended it: every process still watched is then sent its signal and, after a
+bounded wait, its whole group SIGKILL. There is no pid file, so there is no stale one.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 GRACE_S = 15.0
 PAUSE_S = 0.05
 
 
 class Guard:
-    def __init__(self) -> None:
+    def __init__(self, held_fds: Sequence[int] = ()) -> None:
+        """`held_fds` (the run's lock) stay open until the last process has ended."""
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            pass_fds=held_fds,
+            start_new_session=True,
+            cwd="/",
         )
 
     def watch(self, pid: int, stop_signal: int) -> None:
@@ -28,44 +35,46 @@ class Guard:
         self._tell(f"release {pid}")
 
     def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(GRACE_S * 2)
+        self._process.communicate()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin
-        self._process.stdin.write(f"{line}\n".encode())
-        self._process.stdin.flush()
+        # A run whose guard was killed goes on, and still ends its processes itself.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
 
 
-def signal_group(pid: int, number: int) -> bool:
-    """Whether the group that `pid` leads was still there to be signalled."""
+def send(how: Callable[[int, int], None], pid: int, number: int) -> bool:
+    """By os.kill or os.killpg; whether there was still somebody to send it to."""
     try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
+        how(pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a zombie
         return False
     return True
 
 
-def end_groups(watched: dict[int, int]) -> None:
+def end_all(watched: dict[int, int]) -> None:
+    """The polite signal goes to the leader of each group, who tells its children himself; what is left after that,
+    or after the wait, is killed."""
     deadline = time.monotonic() + GRACE_S
-    alive = [pid for pid, number in reversed(watched.items()) if signal_group(pid, number)]
-    while alive and time.monotonic() < deadline:
+    for pid, stop_signal in reversed(watched.items()):
+        send(os.kill, pid, stop_signal)
+    while any(send(os.kill, pid, 0) for pid in watched) and time.monotonic() < deadline:
         time.sleep(PAUSE_S)
-        alive = [pid for pid in alive if signal_group(pid, 0)]
-    for pid in alive:
-        signal_group(pid, signal.SIGKILL)
+    for pid in watched:
+        send(os.killpg, pid, signal.SIGKILL)
 
 
 def main() -> None:
     watched: dict[int, int] = {}
     for line in sys.stdin:
-        verb, pid, *number = line.split()
+        verb, pid, *stop_signal = line.split()
         if verb == "watch":
-            watched[int(pid)] = int(number[0])
+            watched[int(pid)] = int(stop_signal[0])
         else:
             watched.pop(int(pid), None)
-    end_groups(watched)
+    end_all(watched)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Where things lie: everything under var/, but sockets in a short private directory of their own."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -26,10 +28,15 @@ def socket_directory(root: Path) -> Path:
 
 
 def make_private(directory: Path, owner_uid: int) -> None:
-    """The temporary directory is everybody's, so a directory found there is trusted only if nobody else can enter it."""
-    directory.mkdir(mode=0o700, exist_ok=True)
+    """The temporary directory is everybody's: what is found there is trusted only if nobody else can enter it."""
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
     if owner_uid != os.geteuid() == directory.lstat().st_uid:
         os.chown(directory, owner_uid, -1, follow_symlinks=False)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner_uid or found.st_mode & 0o077:
         raise StackError(f"{directory} is not a private directory of ours: remove it, or set TMPDIR to one of your own")
+
+
+def remove_sockets(root: Path) -> None:
+    shutil.rmtree(socket_directory(root), ignore_errors=True)

@@ -46,7 +46,7 @@ class Identity(NamedTuple):
     uid: int
     gid: int
     prefix: tuple[str, ...] = ()
-    options: dict[str, Any] = {}  # noqa: RUF012 - read only
+    options: dict[str, Any] = {}
 
     @property
     def socket_owner_uid(self) -> int:
@@ -63,7 +63,7 @@ def identity() -> Identity:
     uid, gid = nobody.pw_uid, nobody.pw_gid
     capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
     prefix = (shutil.which("setpriv") or "", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *capability)
-    if prefix[0] and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+    if prefix[0] and subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
         return Identity(uid, gid, prefix)
     return Identity(uid, gid, options={"user": uid, "group": gid, "extra_groups": []})
 
@@ -85,7 +85,7 @@ def start_postgres(data: Path, sockets: Path, processes: Processes, *, durable: 
     check_owner(data, who)
     clear_stale_lock(data)
     settings = SETTINGS | ({} if durable else NOT_DURABLE)
-    command = [*who.prefix, binaries() / "postgres", "-D", data, "-k", sockets, *flags(settings)]
+    command: list[str | Path] = [*who.prefix, binaries() / "postgres", "-D", data, "-k", sockets, *flags(settings)]
     start_server(command, who, data, sockets, processes)
     create_database(sockets)
     return f"postgres://{ROLE}@/{DATABASE}?host={sockets}"
@@ -110,9 +110,11 @@ def create_cluster(data: Path, who: Identity, *, durable: bool) -> None:
 def run_initdb(data: Path, who: Identity, more: list[str]) -> None:
     """The builtin C.UTF-8 sorts alike on every platform and does not depend on the system's locales."""
     locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-    command = [*who.prefix, binaries() / "initdb", "-D", data, "-U", "postgres", "--auth=trust", *locale, *more]
+    initdb = [str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", *locale, *more]
     try:
-        answer = subprocess.run(command, cwd=data, capture_output=True, text=True, **who.options)
+        answer = subprocess.run(
+            [*who.prefix, *initdb], check=False, cwd=data, capture_output=True, text=True, **who.options
+        )
     except PermissionError:
         raise unreachable(data) from None
     if answer.returncode != 0:
@@ -146,7 +148,7 @@ def clear_stale_lock(data: Path) -> None:
     first = lock.read_text().split("\n", 1)[0].strip()
     if first.isdecimal() and str(data) in command_of(int(first)):
         raise StackError(
-            f"PostgreSQL (pid {first}) of an earlier run still uses {data}: end it with `kill -INT {first}` and try again"
+            f"PostgreSQL (pid {first}) of an earlier run still uses {data}: end it (kill -INT {first}) and try again"
         )
     lock.unlink()
 

@@ -4,15 +4,17 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantized.devstack.errors import StackError
-from quantized.devstack.guard import Guard, signal_group
+from quantized.devstack.guard import Guard, send
 
 STOP_GRACE_S = 12.0
 LOG_TAIL_LINES = 12
+HOST = "127.0.0.1"
 
 
 class Process(NamedTuple):
@@ -24,17 +26,20 @@ class Process(NamedTuple):
     def has_ended(self) -> bool:
         return self.popen.poll() is not None
 
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
     def log_tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        return "\n".join(self.log_text().splitlines()[-LOG_TAIL_LINES:])
 
 
 class Processes:
-    """Everything one run started. Stopping goes backwards, so that nobody loses a server it is still using."""
+    """Everything one run started, ended together: whatever happens to the run, none of them outlives it."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, held_fds: Sequence[int] = ()) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
-        self._guard = Guard()
+        self._guard = Guard(held_fds)
         self._running: list[Process] = []
 
     def start(
@@ -57,45 +62,57 @@ class Processes:
                 start_new_session=True,
                 **options,
             )
+        self._guard.watch(popen.pid, stop_signal)
         process = Process(name, popen, log, stop_signal)
         self._running.append(process)
-        self._guard.watch(popen.pid, stop_signal)
         return process
 
-    def ended(self) -> Process | None:
-        """The first process that ended although nobody asked it to."""
-        return next((process for process in self._running if process.has_ended()), None)
+    def require_alive(self) -> None:
+        """Nobody asked them to end yet; the first one that did is named."""
+        for process in self._running:
+            if process.has_ended():
+                code = process.popen.returncode
+                raise StackError(f"{process.name} ended (code {code}), see {process.log}:\n{process.log_tail()}")
 
-    def stop(self, process: Process) -> None:
-        signal_group(process.popen.pid, process.stop_signal)
-        try:
-            process.popen.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            signal_group(process.popen.pid, signal.SIGKILL)
-            process.popen.wait()
-        signal_group(process.popen.pid, signal.SIGKILL)  # a grandchild that outlived its parent
-        self._running.remove(process)
-        self._guard.release(process.popen.pid)
+    def stop(self, *stopping: Process) -> None:
+        """All at once, each in its own way, and within a bounded time."""
+        deadline = time.monotonic() + STOP_GRACE_S
+        for process in stopping:
+            process.popen.send_signal(process.stop_signal)
+        for process in stopping:
+            self._await_end(process, deadline)
+            self._running.remove(process)
+            self._guard.release(process.popen.pid)
 
     def stop_all(self) -> None:
+        """Backwards, so that nobody loses a server it is still using."""
         for process in reversed(self._running.copy()):
             self.stop(process)
         self._guard.close()
 
+    def _await_end(self, process: Process, deadline: float) -> None:
+        try:
+            process.popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            send(os.killpg, process.popen.pid, signal.SIGKILL)
+            process.popen.wait()
+        send(os.killpg, process.popen.pid, signal.SIGKILL)  # children that outlived their parent
+
 
 def free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def require_free_port(port: int) -> None:
+def require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((HOST, port))
         except OSError as error:
-            raise StackError(f"port {port} cannot be used ({error.strerror}): choose another with PORT=8001") from None
+            why = (error.strerror or str(error)).lower()
+            raise StackError(f"port {port} cannot be used ({why}): choose another one, PORT={port + 1}") from None
 
 
 def is_alive(pid: int) -> bool:
@@ -110,8 +127,8 @@ def is_alive(pid: int) -> bool:
 
 def command_of(pid: int) -> str:
     """The command line of a process, "" if there is none: a pid alone proves nothing, pids are used again."""
-    entry = Path(f"/proc/{pid}/cmdline")
-    if entry.parent.parent.joinpath("self").exists():
+    if Path("/proc/self/cmdline").exists():
+        entry = Path(f"/proc/{pid}/cmdline")
         return entry.read_bytes().replace(b"\0", b" ").decode(errors="replace") if entry.exists() else ""
-    answer = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-    return answer.stdout.strip()
+    ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(ps, check=False, capture_output=True, text=True).stdout.strip()

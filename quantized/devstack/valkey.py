@@ -30,7 +30,17 @@ def start_valkey(data: Path, sockets: Path, processes: Processes, *, durable: bo
     """The URL of a server that answers; what is in the queue survives a restart if `durable`."""
     data.mkdir(parents=True, exist_ok=True)
     socket = sockets / "redis.sock"
-    command = [binary(), "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--dir", data]
+    command: list[str | Path] = [
+        binary(),
+        "--port",
+        "0",
+        "--unixsocket",
+        socket,
+        "--unixsocketperm",
+        "700",
+        "--dir",
+        data,
+    ]
     command += ["--appendonly", "yes" if durable else "no", "--save", ""]
     process = processes.start("redis", command, cwd=data)
     if not is_ready(process, socket):

@@ -1,0 +1,57 @@
+# One command each; `make help` lists them. Works with GNU make 3.81 (macOS).
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+# Node is only for the Node SDK's tests; without it they are skipped and say so.
+NODE := $(if $(wildcard tests/node/package-lock.json),$(shell command -v npm 2>/dev/null))
+NODE_INSTALLED := $(if $(NODE),tests/node/node_modules/.installed)
+
+# What a production server is told, for the checks that read the settings. Nothing is connected to.
+RANDOM_SECRET = $$(od -An -N 32 -t x1 /dev/urandom | tr -d ' \n')
+AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='postgres://quantized@/quantized?host=/nowhere' \
+	REDIS_URL=redis://localhost PUBLIC_URL=https://quantized.example ALLOWED_HOSTS=quantized.example \
+	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
+
+.DEFAULT_GOAL := help
+.PHONY: help run smoke test check format lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000)
+	@$(BIN)/python -m quantized.devstack run
+
+smoke: $(INSTALLED) ## the same from an empty database, ends after one proven completion
+	@$(BIN)/python -m quantized.devstack smoke
+
+test: $(INSTALLED) $(NODE_INSTALLED) ## the whole test suite, on its own PostgreSQL and Redis
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	@$(AS_PRODUCTION) $(BIN)/python -m mypy
+	@$(AS_PRODUCTION) $(BIN)/python -W 'ignore:Got an error checking' manage.py makemigrations --check --dry-run
+	@$(AS_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/python -m pytest -q tests/test_rooms.py
+
+format: $(INSTALLED) ## write the code as `make check` wants it
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+lock: $(INSTALLED) ## pin requirements*.in with hashes (UPGRADE=--upgrade takes newer versions)
+	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 -o requirements.txt requirements.in
+	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 -o requirements-dev.txt requirements-dev.in
+
+clean: ## remove what can be made again; the data of `make run` stays in var/
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules var/smoke var/test
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) quantized/devstack/install.py $@
+
+tests/node/node_modules/.installed: tests/node/package-lock.json
+	cd tests/node && npm ci --silent --no-audit --no-fund
+	@touch $@
