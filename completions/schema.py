@@ -5,6 +5,7 @@ every refusal names its field. Inside messages it is tolerant of what SDKs echo 
 sent is kept byte for byte in `Chat.raw`, so adapters forward it without encoding it again.
 """
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -281,6 +282,8 @@ class Fields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise Refusal(errors.InvalidRequest, "tool_choice", "is only allowed with 'tools'")
 
 
+CACHE_MARK = b'"cache_control"'
+ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # nobody needs to write one so, but it could spell the mark
 _RAW_NULL = Raw(b"null")
 
 
@@ -290,10 +293,11 @@ def given(raw: Raw) -> bool:
 
 
 class Chat(Struct, frozen=True):
-    """A validated request. `raw` holds the client's own bytes of every top-level field it sent."""
+    """A validated request. `raw` holds the client's own bytes of every top-level field it sent, cut from `body`."""
 
     fields: Fields
     raw: dict[str, Raw]
+    body: bytes
 
     @property
     def model(self) -> str:
@@ -322,6 +326,11 @@ class Chat(Struct, frozen=True):
         bound = self.fields.max_completion_tokens
         return self.fields.max_tokens if bound is None else bound
 
+    @property
+    def marks_cache(self) -> bool:
+        """Whether anything may be marked for the prompt cache. Too often rather than too rarely true."""
+        return CACHE_MARK in self.body or ESCAPED_LETTER.search(self.body) is not None
+
 
 _fields_decoder = msgspec.json.Decoder(Fields)
 _raw_decoder = msgspec.json.Decoder(dict[str, Raw])
@@ -332,6 +341,6 @@ def parse_chat(body: bytes) -> Chat:
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into strings it passes over
-        return Chat(_fields_decoder.decode(body), _raw_decoder.decode(body))
+        return Chat(_fields_decoder.decode(body), _raw_decoder.decode(body), body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise refused(exc, body, known=Fields.__struct_fields__) from None
