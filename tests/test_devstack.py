@@ -20,7 +20,7 @@ from quantized.devstack.environment import kept_values, read_env, write_env
 from quantized.devstack.errors import StackError
 from quantized.devstack.lock import only_one
 from quantized.devstack.places import CHECKOUT, make_private, remove_sockets, socket_directory
-from quantized.devstack.processes import HOST, Processes, require_free
+from quantized.devstack.processes import HOST, Process, Processes, require_free
 from quantized.devstack.servers import start_servers
 
 DEEP = Path("/home/somebody/" + "a-rather-long-directory-name/" * 12)
@@ -33,6 +33,15 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     yield started
     started.stop_all()
     remove_sockets(tmp_path)
+
+
+def start_program(processes: Processes, program: str, *arguments: str | Path) -> Process:
+    """Running, when this returns: it said so."""
+    process = processes.start("program", [sys.executable, "-c", program, *arguments])
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while "up" not in process.log_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
 
 
 # --- Servers -----------------------------------------------------------------------------------------
@@ -98,7 +107,7 @@ def test_a_lock_file_naming_a_stranger_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_server_that_still_uses_the_data_is_named(tmp_path: Path, processes: Processes) -> None:
-    process = processes.start("other", [sys.executable, "-c", "import time; time.sleep(60)", "-D", tmp_path])
+    process = start_program(processes, "import time; print('up', flush=True); time.sleep(60)", "-D", tmp_path)
     (tmp_path / "postmaster.pid").write_text(f"{process.popen.pid}\n{tmp_path}\n")
     with pytest.raises(StackError, match=rf"pid {process.popen.pid}\).*kill -INT {process.popen.pid}") as caught:
         postgres.clear_stale_lock(tmp_path)
