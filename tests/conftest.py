@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import django
 import pytest
 from django.db import connection
 from pytest_django import DjangoDbBlocker
@@ -25,7 +26,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: no test reaches a provider b
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before Django reads its settings: pytest-django sets Django up in its own, later pytest_configure."""
+    """Django is set up here: pytest-django's own pytest_configure does so only once somebody has read the settings."""
     remove_leftovers()
     root = RUNS / str(os.getpid())
     processes = Processes(root / "log")
@@ -36,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         processes.stop_all()
         pytest.exit(str(error), returncode=1)
     os.environ.update(suite_environment(root))
+    django.setup()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
