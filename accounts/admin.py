@@ -3,10 +3,12 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from accounts import services
+from accounts.keys import PREFIX
 from accounts.models import ApiKey, Membership, Organization, User
 
 
@@ -14,7 +16,7 @@ class EmailUserCreationForm(AdminUserCreationForm):
     class Meta(AdminUserCreationForm.Meta):
         model = User
         fields = ("email",)
-        field_classes = {}  # noqa: RUF012 - Django's own has one for `username`
+        field_classes = {}
 
 
 @admin.register(User)
@@ -72,13 +74,31 @@ class OrganizationAdmin(admin.ModelAdmin):
         messages.success(request, f"Reactivated: {', '.join(organization.name for organization in chosen)}.")
 
 
+class KeyStateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        expired = Q(expires_at__lte=Now())
+        state = self.value()
+        if state == "revoked":
+            return queryset.exclude(revoked_at=None)
+        if state == "expired":
+            return queryset.filter(expired, revoked_at=None)
+        return queryset.filter(Q(expires_at=None) | ~expired, revoked_at=None) if state == "active" else queryset
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
     """To look at and to revoke. Keys are made where they can be shown once; the digest is shown to nobody."""
 
     list_display = ("name", "masked", "organization", "is_active", "expires_at", "last_used_at", "created_at")
     list_display_links = ("name", "masked")
-    list_filter = (("revoked_at", admin.EmptyFieldListFilter), "limit_period", "created_at")
+    list_filter = (KeyStateFilter, "limit_period", "created_at")
+    ordering = ("-created_at",)
     list_select_related = ("organization",)
     search_fields = ("name", "prefix", "last_four", "id", "organization__name", "organization__id")
     actions = ("revoke",)
@@ -103,7 +123,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.display(description="key")
     def masked(self, key: ApiKey) -> str:
-        return f"{key.prefix}…{key.last_four}"
+        return f"{key.prefix.removeprefix(PREFIX)}…{key.last_four}"  # the whole would break at its hyphens
 
     @admin.display(description="active", boolean=True)
     def is_active(self, key: ApiKey) -> bool:

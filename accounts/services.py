@@ -145,12 +145,10 @@ def issue_key(
 def revoke_key(key_id: UUID | str) -> ApiKey:
     """For good. Revoking again changes nothing: the first time stays."""
     found = as_uuid(key_id)
-    if found is not None:
-        ApiKey.objects.filter(pk=found, revoked_at=None).update(revoked_at=Now())
-    row = ApiKey.objects.filter(pk=found).first()
-    if row is None:
+    if found is None or not ApiKey.objects.filter(pk=found).exists():
         raise Invalid("key", f"there is none with the id {key_id}")
-    return row
+    ApiKey.objects.filter(pk=found, revoked_at=None).update(revoked_at=Now())
+    return ApiKey.objects.get(pk=found)
 
 
 # --- What is accepted -------------------------------------------------------------------------------

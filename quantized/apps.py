@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib import admin
 from django.core.checks import Tags, register
 
 from quantized import checks
@@ -11,3 +12,5 @@ class QuantizedConfig(AppConfig):
     def ready(self) -> None:
         register(checks.secrets_differ, Tags.security)
         register(checks.public_host_is_allowed, Tags.security)
+        admin.site.site_header = admin.site.site_title = "Quantized"
+        admin.site.index_title = "Administration"

@@ -1,6 +1,10 @@
-"""How amounts look to people: credits with at most four decimals; the exact figure is on hover."""
+"""How amounts and times look to people: credits with at most four decimals, times by distance; the exact figure is on
+hover."""
+
+from datetime import datetime
 
 from django import template
+from django.utils.timesince import timesince
 
 register = template.Library()
 
@@ -19,9 +23,16 @@ def credits(micro: int) -> str:
 
 @register.filter
 def exact_micro(micro: int) -> str:
-    return f"{micro:,} micro-credits".replace("-", "−", 1) if micro < 0 else f"{micro:,} micro-credits"
+    return f"{'−' if micro < 0 else ''}{abs(micro):,} micro-credits"
 
 
 @register.filter
 def count(number: int) -> str:
     return f"{number:,}"
+
+
+@register.filter
+def ago(at: datetime, now: datetime) -> str:
+    if abs(now - at).total_seconds() < 60:
+        return "just now"
+    return f"in {timesince(now, at, depth=1)}" if at > now else f"{timesince(at, now, depth=1)} ago"
