@@ -129,14 +129,14 @@ def lines(usage: Usage, price: Price) -> list[tuple[str, int, int]]:
         ("audio_output", usage.audio_output_tokens, _first(rates.audio_output, rates.output)),
         ("image", usage.images, rates.image or 0),
         ("web_search", usage.web_searches, rates.web_search or 0),
-        ("request", 1, rates.request or 0),
+        ("request", 0 if rates.request is None else 1, rates.request or 0),
     )
     plain_input = usage.prompt_tokens - sum(part[1] for part in parts[:4])
     plain_output = usage.completion_tokens - sum(part[1] for part in parts[4:6])
     # Sub-classes may exceed their total in what providers report (11 reasoning tokens of 10
     # were recorded): the class is billed as reported, the remainder is never negative.
     whole = (("input", max(0, plain_input), rates.input), ("output", max(0, plain_output), rates.output), *parts)
-    return [line for line in whole if line[1] and line[2] is not None]
+    return [line for line in whole if line[1]]
 
 
 def _apart(tokens: int, rate: int | None) -> int:
