@@ -41,7 +41,7 @@ class SSEDecoder:
         return (
             chunk.startswith(_PREFIX)
             and chunk.endswith(_END)
-            and not (self._pieces or self._data or _CR in chunk)
+            and not (self._is_first_line or self._pieces or self._data or self._after_cr or _CR in chunk)
             and chunk.count(_LF) == len(_END)
             and len(chunk) <= self._event_bytes_max
         )

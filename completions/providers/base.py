@@ -123,8 +123,9 @@ class ToolCallDelta(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Delta(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What one event adds. Never a role (the writer of our stream says it once), never an empty string."""
+    """What one event adds, never an empty string. The role is said by the writer of our stream alone, once."""
 
+    role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: str | None = None
     reasoning: str | None = None

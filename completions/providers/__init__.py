@@ -1,0 +1,15 @@
+"""One adapter per kind of provider; which kinds there are, completions/models.py says."""
+
+from completions.errors import ProviderUnavailable
+from completions.providers.base import Adapter
+from completions.providers.openai_compatible import OpenAICompatible
+from completions.providers.openrouter import OpenRouter
+
+_ADAPTERS: dict[str, Adapter] = {"openrouter": OpenRouter(), "openai": OpenAICompatible()}
+
+
+def adapter(kind: str) -> Adapter:
+    """The adapter of a provider's kind. A kind without one is a provider that cannot be reached."""
+    if kind not in _ADAPTERS:
+        raise ProviderUnavailable(f"Providers of the kind '{kind}' are not served.")
+    return _ADAPTERS[kind]

@@ -1,0 +1,29 @@
+"""OpenRouter: OpenAI-compatible, and it takes every field of the public API as it is. Pure.
+
+Its quirks are those of wire.md B and live beside the code that handles them: comments in streams,
+roles and finish reasons repeated (openai_stream.py), three shapes of the usage chunk (openai_usage.py),
+errors in events, in choices and in 200s (openai_failure.py). Usage comes without being asked for.
+"""
+
+from typing import Any
+
+from completions.catalog import Route
+from completions.providers.base import unsupported_by
+from completions.providers.openai_compatible import OpenAICompatible, forwarded
+from completions.schema import Chat
+
+REFERER = "https://quantized.us"
+TITLE = "Quantized"
+
+
+class OpenRouter(OpenAICompatible):
+    extra_headers = (("http-referer", REFERER), ("x-openrouter-title", TITLE))
+
+    def unsupported(self, chat: Chat, route: Route) -> list[str]:
+        return unsupported_by(chat, route)
+
+    def fields(self, chat: Chat, route: Route) -> dict[str, Any]:
+        return forwarded(chat, route)
+
+    def bound_field(self, _route: Route) -> str:
+        return "max_tokens"
