@@ -130,7 +130,12 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 name="accounts_apikey_limit_with_period",
                 condition=Q(limit_micro__isnull=True, limit_period__isnull=True)
-                | Q(limit_micro__isnull=False, limit_period__in=["day", "week", "month", "total"]),
+                # Said of both, because a CHECK lets pass what is merely unknown: NULL IN (...).
+                | Q(
+                    limit_micro__isnull=False,
+                    limit_period__isnull=False,
+                    limit_period__in=["day", "week", "month", "total"],
+                ),
             ),
             models.CheckConstraint(
                 name="accounts_apikey_models_list",

@@ -204,7 +204,7 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(
                     models.Q(("limit_micro__isnull", True), ("limit_period__isnull", True)),
-                    models.Q(("limit_micro__isnull", False), ("limit_period__in", ["day", "week", "month", "total"])),
+                    models.Q(("limit_micro__isnull", False), ("limit_period__in", ["day", "week", "month", "total"]), ("limit_period__isnull", False)),
                     _connector="OR",
                 ),
                 name="accounts_apikey_limit_with_period",
