@@ -99,18 +99,19 @@ def test_redis_answers_on_its_socket() -> None:
         assert tuple(map(int, client.info()["redis_version"].split("."))) >= (6, 2)
 
 
-def test_a_lock_file_naming_a_stranger_is_removed(tmp_path: Path) -> None:
-    lock = tmp_path / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n/elsewhere\n")
-    postgres.clear_stale_lock(tmp_path)
-    assert not lock.exists()
+def test_lock_files_naming_a_stranger_are_removed(tmp_path: Path) -> None:
+    locks = [tmp_path / "postmaster.pid", tmp_path / ".s.PGSQL.5432.lock", tmp_path / ".s.PGSQL.5432"]
+    for lock in locks:
+        lock.write_text(f"{os.getpid()}\n/elsewhere\n")
+    postgres.clear_stale_locks(tmp_path, sockets=tmp_path)
+    assert [lock for lock in locks if lock.exists()] == []
 
 
 def test_a_server_that_still_uses_the_data_is_named(tmp_path: Path, processes: Processes) -> None:
     process = start_program(processes, "import time; print('up', flush=True); time.sleep(60)", "-D", tmp_path)
     (tmp_path / "postmaster.pid").write_text(f"{process.popen.pid}\n{tmp_path}\n")
     with pytest.raises(StackError, match=rf"pid {process.popen.pid}\).*kill -INT {process.popen.pid}") as caught:
-        postgres.clear_stale_lock(tmp_path)
+        postgres.clear_stale_locks(tmp_path, sockets=tmp_path)
     assert "\n" not in str(caught.value)
 
 

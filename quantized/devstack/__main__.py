@@ -20,11 +20,17 @@ def main(arguments: list[str]) -> int:
     try:
         return command(arguments)
     except StackError as error:
-        print(f"quantized: {error}", file=sys.stderr)
-        return 1
+        return complain(str(error))
+    except PermissionError as error:
+        return complain(f"{error.filename} cannot be used: run as the user it belongs to, or remove {VAR}")
     except KeyboardInterrupt:
         say("\nStopped.")
         return 0 if arguments == ["run"] else 130
+
+
+def complain(line: str) -> int:
+    print(f"quantized: {line}", file=sys.stderr)
+    return 1
 
 
 def command(arguments: list[str]) -> int:

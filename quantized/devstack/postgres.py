@@ -83,7 +83,7 @@ def start_postgres(data: Path, sockets: Path, processes: Processes, *, durable: 
     if not data.exists():
         create_cluster(data, who, durable=durable)
     check_owner(data, who)
-    clear_stale_lock(data)
+    clear_stale_locks(data, sockets)
     settings = SETTINGS | ({} if durable else NOT_DURABLE)
     command: list[str | Path] = [*who.prefix, binaries() / "postgres", "-D", data, "-k", sockets, *flags(settings)]
     start_server(command, who, data, sockets, processes)
@@ -140,17 +140,16 @@ def check_owner(data: Path, who: Identity) -> None:
         )
 
 
-def clear_stale_lock(data: Path) -> None:
-    """PostgreSQL only asks whether the pid in its lock file is in use; after a crash it may be anybody's."""
+def clear_stale_locks(data: Path, sockets: Path) -> None:
+    """PostgreSQL only asks whether the pid in its lock files is in use; after a crash it may be anybody's."""
     lock = data / "postmaster.pid"
-    if not lock.exists():
-        return
-    first = lock.read_text().split("\n", 1)[0].strip()
-    if first.isdecimal() and str(data) in command_of(int(first)):
+    pid = lock.read_text().split("\n", 1)[0].strip() if lock.exists() else ""
+    if pid.isdecimal() and str(data) in command_of(int(pid)):
         raise StackError(
-            f"PostgreSQL (pid {first}) of an earlier run still uses {data}: end it (kill -INT {first}) and try again"
+            f"PostgreSQL (pid {pid}) of an earlier run still uses {data}: end it (kill -INT {pid}) and try again"
         )
-    lock.unlink()
+    for stale in (lock, *sockets.glob(".s.PGSQL.*")):
+        stale.unlink(missing_ok=True)
 
 
 def start_server(command: list[str | Path], who: Identity, data: Path, sockets: Path, processes: Processes) -> None:

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from quantized.devstack.errors import StackError
 from quantized.devstack.guard import Guard, send
 
 STOP_GRACE_S = 12.0
+READY_WITHIN_S = 60.0
+PAUSE_S = 0.05
 LOG_TAIL_LINES = 12
 HOST = "127.0.0.1"
 
@@ -22,6 +24,7 @@ class Process(NamedTuple):
     popen: subprocess.Popen[bytes]
     log: Path
     stop_signal: signal.Signals
+    ready: Callable[[Path], bool]
 
     def has_ended(self) -> bool:
         return self.popen.poll() is not None
@@ -49,8 +52,10 @@ class Processes:
         *,
         env: Mapping[str, str] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        ready: Callable[[Path], bool] = Path.exists,
         **options: Any,
     ) -> Process:
+        """`ready` is asked, with the path of the log, by `await_ready`."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -63,9 +68,18 @@ class Processes:
                 **options,
             )
         self._guard.watch(popen.pid, stop_signal)
-        process = Process(name, popen, log, stop_signal)
+        process = Process(name, popen, log, stop_signal, ready)
         self._running.append(process)
         return process
+
+    def await_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        waiting = self._running.copy()
+        while waiting := [process for process in waiting if not process.ready(process.log)]:
+            self.require_alive()
+            if time.monotonic() > deadline:
+                raise StackError(f"{waiting[0].name} is not ready after {READY_WITHIN_S:.0f} s, see {waiting[0].log}")
+            time.sleep(PAUSE_S)
 
     def require_alive(self) -> None:
         """Nobody asked them to end yet; the first one that did is named."""
@@ -113,6 +127,11 @@ def require_free(port: int) -> None:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise StackError(f"port {port} cannot be used ({why}): choose another one, PORT={port + 1}") from None
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def is_alive(pid: int) -> bool:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +17,16 @@ from quantized.devstack.environment import kept_values, write_env
 from quantized.devstack.errors import StackError
 from quantized.devstack.lock import only_one
 from quantized.devstack.places import CHECKOUT, remove_sockets
-from quantized.devstack.processes import HOST, Process, Processes, free_port, require_free
+from quantized.devstack.processes import HOST, Processes, free_port, listens, require_free
 from quantized.devstack.proof import prove_books, prove_charge
 from quantized.devstack.report import LogIns, say, tell_completion, tell_places
 from quantized.devstack.servers import start_servers
 
-READY_WITHIN_S = 60.0
-PAUSE_S = 0.05
 WATCH_PAUSE_S = 0.5
 ANSWER_TIMEOUT_S = 60.0
 MANAGE = (sys.executable, str(CHECKOUT / "manage.py"))
 CELERY = (sys.executable, "-m", "celery", "-A", "quantized")
+ALONE = ("--without-mingle", "--without-gossip")  # there is no second worker to greet
 OPERATOR, OWNER = "operator@example.com", "alice@example.com"
 QUESTION = "What is the capital of France?"
 REQUEST = {
@@ -123,7 +122,8 @@ def start_upstream(processes: Processes, settings: Mapping[str, str]) -> dict[st
     if os.environ.get("OPENROUTER_API_KEY"):
         return {name: os.environ[name] for name in ("OPENROUTER_BASE_URL",) if os.environ.get(name)}
     port = free_port()
-    processes.start("sandbox", [*MANAGE, "sandbox", "--port", str(port)], env=child_environment(settings))
+    command = [*MANAGE, "sandbox", "--port", str(port)]
+    processes.start("sandbox", command, env=child_environment(settings), ready=lambda log: listens(port))
     return {"OPENROUTER_API_KEY": "sandbox", "OPENROUTER_BASE_URL": f"http://{HOST}:{port}/api/v1"}
 
 
@@ -143,28 +143,13 @@ def prepare(env: Mapping[str, str], kept: Mapping[str, str]) -> str:
 
 
 def start_product(root: Path, port: int, env: Mapping[str, str], processes: Processes) -> None:
-    schedule = root / "beat"
-    web = processes.start("web", [*MANAGE, "serve", "--port", str(port)], env=env)
-    worker = processes.start("worker", [*CELERY, "worker", "--loglevel", "INFO", "--concurrency", "1"], env=env)
-    beat = processes.start("beat", [*CELERY, "beat", "--loglevel", "INFO", "--schedule", str(schedule)], env=env)
-    until(lambda: says(worker, "ready."), processes, worker)
-    until(lambda: says(beat, "beat: Starting"), processes, beat)
-    until(lambda: answers(f"http://{HOST}:{port}/readyz"), processes, web)
-    if "OPENROUTER_BASE_URL" in env:
-        until(lambda: answers(env["OPENROUTER_BASE_URL"]), processes, web)
-
-
-def until(is_ready: Callable[[], bool], processes: Processes, waited_for: Process) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while not is_ready():
-        processes.require_alive()
-        if time.monotonic() > deadline:
-            raise StackError(f"{waited_for.name} is not ready after {READY_WITHIN_S:.0f} s, see {waited_for.log}")
-        time.sleep(PAUSE_S)
-
-
-def says(process: Process, words: str) -> bool:
-    return words in process.log_text()
+    worker = [*CELERY, "worker", "--loglevel", "INFO", "--concurrency", "1", *ALONE]
+    beat = [*CELERY, "beat", "--loglevel", "INFO", "--schedule", str(root / "beat")]
+    ready_url = f"http://{HOST}:{port}/readyz"
+    processes.start("web", [*MANAGE, "serve", "--port", str(port)], env=env, ready=lambda log: answers(ready_url))
+    processes.start("worker", worker, env=env, ready=lambda log: "ready." in log.read_text())
+    processes.start("beat", beat, env=env, ready=lambda log: "beat: Starting" in log.read_text())
+    processes.await_ready()
 
 
 def answers(url: str) -> bool:
