@@ -1,4 +1,4 @@
-"""The ledger's door: what other rooms may ask of the books.
+"""The ledger's door: the commands, their outcomes, and the two ways to run them.
 
 `execute` runs commands in one transaction on Django's own connection, for admin, Celery and
 management commands; the gateway's calls go through billing/writer.py, in batches. Both decide with
@@ -11,8 +11,41 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from billing.kernel import AnyCommand, Outcome, Post, Posted, Refused
+from billing.kernel import (
+    AnyCommand,
+    Held,
+    Mark,
+    Outcome,
+    Post,
+    Posted,
+    Receipt,
+    Refused,
+    Reserve,
+    Settle,
+    Settled,
+    Void,
+)
+from billing.spool import Spool
 from billing.statements import Batch
+from billing.writer import LedgerUnavailable, Writer
+
+__all__ = [
+    "Held",
+    "LedgerRefused",
+    "LedgerUnavailable",
+    "Mark",
+    "Posted",
+    "Receipt",
+    "Refused",
+    "Reserve",
+    "Settle",
+    "Settled",
+    "Spool",
+    "Void",
+    "Writer",
+    "execute",
+    "post",
+]
 
 
 class LedgerRefused(ValueError):

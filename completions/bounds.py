@@ -38,7 +38,7 @@ def cost_bound(chat: Chat, route: Route, prompt_tokens: int) -> CostBound:
     """`prompt_tokens` is the upper estimate of tokens.py, at most the route's context."""
     rates = route.price.rates(prompt_tokens)
     input_pico = _dearest(rates.input, rates.audio_input)
-    if any(CACHE_MARK in raw for raw in (chat.raw_messages, chat.raw.get("tools", b""))):
+    if any(CACHE_MARK in bytes(chat.raw[name]) for name in ("messages", "tools") if name in chat.raw):
         input_pico = _dearest(input_pico, rates.cache_write_5m, rates.cache_write_1h)
     searches = WEB_SEARCHES_MAX if chat.fields.web_search_options else 0
     fixed = prompt_tokens * input_pico + (rates.request or 0) + searches * (rates.web_search or 0)

@@ -42,11 +42,12 @@ class LeanHandler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(scope, receive)
-        except ClientLeft:
+        except (ClientLeft, TimeoutError):
             return
         request = ASGIRequest(scope, BytesIO(body or b""))
         request.receive = receive  # type: ignore[attr-defined]
-        response = await self.get_response_async(request) if body is not None else too_large(request)
+        # Not get_response_async: it would log every 4xx from a thread.
+        response = await self._middleware_chain(request) if body is not None else too_large(request)
         await send_response(response, send)
 
 
@@ -82,6 +83,8 @@ def too_large(request: ASGIRequest) -> HttpResponse:
 
 
 async def send_response(response: HttpResponseBase, send: Send) -> None:
+    if isinstance(response, HttpResponse):
+        response["content-length"] = str(len(response.content))
     headers = [(name.lower().encode("ascii"), value.encode("latin1")) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     if not isinstance(response, EventStream):
@@ -91,7 +94,6 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
     try:
         async for events in response.events:
             await send({"type": "http.response.body", "body": events, "more_body": True})
-        if response.events.is_whole:
-            await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": b""})
     finally:
-        response.events.leave()
+        response.close()

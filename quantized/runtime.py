@@ -9,9 +9,8 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
+from billing.ledger import Spool, Writer
 from billing.money import CreditRate
-from billing.spool import Spool
-from billing.writer import Writer
 from completions.catalog import Catalog, load_catalog
 from completions.gateway import Gateway
 from completions.upstream import Upstream

@@ -52,9 +52,8 @@ def decimal(name: str, default: str) -> Decimal:
 
 def secret(name: str) -> str:
     value = env.str(name, default="")
-    if len(value) < 32:
-        state = "is missing" if not value else "is too short"
-        raise ImproperlyConfigured(f"{name} {state}: set it to at least 32 random characters")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is missing: set it to 50 random characters")
     return value
 
 
@@ -189,7 +188,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "completions.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.views.JsonOnly",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.negotiation.JsonOnly",
 }
 
 LOGGING = {

@@ -1,0 +1,151 @@
+"""One call while it runs, and what its end means in money. No I/O.
+
+The conductor (gateway.py) and the relay fill a Call in; `ending` turns it into the one command that
+closes its hold. Every way a call can end comes through there.
+"""
+
+import time
+from typing import Any
+from uuid import UUID
+
+from accounts.principals import Principal
+from billing import money
+from billing.ledger import Receipt, Settle, Settled, Void
+from completions.answers import UsageView, usage_view
+from completions.bounds import estimated_usage
+from completions.catalog import Route
+from completions.providers.base import Answer, Chunk, Reported, UpstreamFailure
+from completions.schema import Chat
+from completions.tokens import estimate_completion_tokens
+
+CANCELLED = "client_left"
+# OpenRouter knows a generation a little after it ended; Anthropic and plain servers have no look-up.
+RECONCILED_KINDS = {"openrouter": 5}
+
+
+class Call:
+    """Mutable, and owned by one task. Times are monotonic seconds, `created` is Unix time."""
+
+    def __init__(
+        self, hold_id: UUID, principal: Principal, chat: Chat, route: Route, prompt_tokens_max: int, output_bound: int
+    ) -> None:
+        self.hold_id = hold_id
+        self.principal = principal
+        self.chat = chat
+        self.route = route
+        self.prompt_tokens_max = prompt_tokens_max
+        self.output_bound = output_bound
+        self.created = int(time.time())
+        self.started_s = time.monotonic()
+        self.first_token_ms: int | None = None
+        self.begun = False  # the provider has answered 200: from here on it may bill us
+        self.cancelled = False
+        self.failure: UpstreamFailure | None = None
+        self.reported: Reported | None = None
+        self.provider_ref = ""
+        self.system_fingerprint: str | None = None
+        self.output_bytes = 0
+        self.finish_reason = ""
+        self.billed: money.Usage | None = None  # set by `ending`; None when nothing is charged
+
+    @property
+    def id(self) -> str:
+        return f"gen-{self.hold_id.hex}"
+
+    @property
+    def elapsed_ms(self) -> int:
+        return int((time.monotonic() - self.started_s) * 1000)
+
+    def usage_view(self, settled: Settled) -> UsageView:
+        """The usage as the client is told it: what the entry of this call took, and left."""
+        assert self.billed is not None
+        return usage_view(self.billed, credits_used=settled.charged, credits_remaining=settled.remaining)
+
+    @property
+    def outcome(self) -> str:
+        """One word for the log, the receipt and the usage row's error code; "" for an answered call."""
+        if self.failure is not None:
+            return self.failure.error.code if self.failure.kind == "refused" else self.failure.kind
+        return CANCELLED if self.cancelled else ""
+
+    def begin(self, provider_ref: str | None) -> None:
+        self.begun = True
+        self.provider_ref = provider_ref or ""
+
+    def absorb_chunk(self, chunk: Chunk) -> None:
+        """Remember what one event says about the call as a whole."""
+        self.output_bytes += chunk.output_bytes
+        if chunk.reported is not None:
+            self.reported = chunk.reported
+        if chunk.failure is not None:
+            self.failure = chunk.failure
+        self.provider_ref = chunk.provider_ref or self.provider_ref
+        self.system_fingerprint = chunk.system_fingerprint or self.system_fingerprint
+        for choice in chunk.choices:
+            self.finish_reason = choice.finish_reason or self.finish_reason
+        if self.first_token_ms is None and chunk.choices:
+            self.first_token_ms = self.elapsed_ms
+
+    def absorb_answer(self, answer: Answer) -> None:
+        self.output_bytes = answer.output_bytes
+        self.reported = answer.reported
+        self.failure = answer.failure
+        self.provider_ref = answer.provider_ref or self.provider_ref
+        self.system_fingerprint = answer.system_fingerprint
+        self.finish_reason = answer.choices[0].finish_reason if answer.choices else ""
+        self.first_token_ms = self.elapsed_ms
+
+
+def billed_usage(call: Call) -> tuple[money.Usage, bool] | None:
+    """The usage to charge and whether it is an estimate; None when nothing is to be paid.
+
+    Nothing is charged for a call that failed without output (without any answer delivered, if it
+    was not streamed), nor for one whose client left before the provider began to answer. A reported
+    zero is zero; missing or absurd figures become an estimate of what was delivered.
+    """
+    delivered = call.output_bytes if call.chat.stream else 0
+    if (call.failure is not None and not delivered) or not call.begun:
+        return None
+    if call.reported is not None and call.reported.usage is not None:
+        return call.reported.usage, False
+    return estimated_usage(call.prompt_tokens_max, estimate_completion_tokens(call.output_bytes)), True
+
+
+def ending(call: Call, rate: money.CreditRate) -> Settle | Void:
+    """The command that closes the call's hold, with its receipt."""
+    billed = billed_usage(call)
+    usage, estimated = billed or (money.Usage(), False)
+    call.billed = usage if billed else None
+    cost_pico = money.cost_pico(usage, call.route.price) if billed else 0
+    settled: dict[str, Any] = {
+        "wallet_id": call.principal.organization_id,
+        "hold_id": call.hold_id,
+        "key_id": call.principal.key_id,
+        "receipt": _receipt(call, usage, cost_pico, estimated, is_charged=billed is not None),
+    }
+    return Settle(actual=rate.micro(cost_pico), **settled) if billed else Void(**settled)
+
+
+def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool, *, is_charged: bool) -> Receipt:
+    provider = call.route.provider
+    due_s = RECONCILED_KINDS.get(provider.kind) if call.begun and call.provider_ref else None
+    latency_ms = call.elapsed_ms
+    return Receipt(
+        model=call.route.model,
+        provider=provider.name,
+        price_id=call.route.price.id,
+        provider_ref=call.provider_ref,
+        usage=usage,
+        cost_pico=cost_pico,
+        reported_cost_usd=call.reported.cost_usd if call.reported else None,
+        streamed=call.chat.stream,
+        cancelled=call.cancelled,
+        estimated=estimated,
+        finish_reason=call.finish_reason,
+        error_code=call.outcome,
+        attempts=({"provider": provider.name, "outcome": call.outcome or "ok", "milliseconds": latency_ms},),
+        first_token_ms=call.first_token_ms,
+        latency_ms=latency_ms,
+        reconciliation="pending" if due_s is not None and is_charged else "none",
+        reconcile_after_s=due_s if is_charged else None,
+    )

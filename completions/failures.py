@@ -1,0 +1,37 @@
+"""What goes wrong on the way to a provider and back, as one of the adapters' failures."""
+
+import logging
+
+from completions import errors
+from completions.providers.base import Adapter, UpstreamFailure, nonsense
+from completions.sse import EventTooLarge
+from completions.upstream import UpstreamAnswer, UpstreamError
+
+logger = logging.getLogger(__name__)
+
+_UNREACHED = {
+    "connect": "The model's provider could not be reached.",
+    "timeout": "The model's provider took too long to answer.",
+    "broken": "The model's provider broke off its answer.",
+    "too_large": "The model's provider sent more than can be an answer.",
+}
+
+
+async def of_status(adapter: Adapter, response: UpstreamAnswer) -> UpstreamFailure:
+    """A provider's answer that is not a 200."""
+    headers = {name: value for name in ("retry-after", "content-type") if (value := response.header(name))}
+    return adapter.failure(response.status, headers, await response.error_body())
+
+
+def of_exception(error: Exception) -> UpstreamFailure:
+    """An exception on the way there and back; one that is not the provider's is our own bug, and logged."""
+    if isinstance(error, UpstreamError):
+        return UpstreamFailure("unavailable", errors.ProviderUnavailable(_UNREACHED[error.kind]), error.kind)
+    if isinstance(error, EventTooLarge):
+        return nonsense("an event is too large")
+    logger.error("a call failed on our side: %s", type(error).__name__, exc_info=error)
+    return UpstreamFailure("nonsense", errors.InternalError(), type(error).__name__)
+
+
+def of_shutdown() -> UpstreamFailure:
+    return UpstreamFailure("unavailable", errors.ProviderUnavailable("The server is shutting down."), "shutdown")

@@ -1,0 +1,290 @@
+"""The conductor: who calls, which route, what it may cost, the provider, what it did cost.
+
+    gateway.complete(principal, chat, provider)  → Completion     one JSON answer
+    gateway.stream(principal, chat, provider)    → Events         bytes of server-sent events
+
+Both reserve before a provider is reached and settle after; the work in between belongs to a detached
+task, so that neither a client who leaves nor a slow one can keep a call from being closed. Errors
+are the leaves of errors.py.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from accounts.principals import Principal
+from billing.ledger import Held, LedgerUnavailable, Mark, Refused, Reserve, Settle, Settled, Writer
+from billing.money import CreditRate
+from completions import errors, failures, providers
+from completions.answers import completion_bytes
+from completions.bounds import CostBound, cost_bound, output_bound
+from completions.call import Call, ending
+from completions.catalog import Catalog, Route
+from completions.providers.base import Answer, UpstreamRequest
+from completions.relay import Events, Relay
+from completions.schema import Chat
+from completions.tokens import estimate_prompt_tokens
+from completions.upstream import Upstream, UpstreamAnswer
+
+logger = logging.getLogger("quantized.calls")
+
+T = TypeVar("T")
+
+RETRY_AFTER_S = 1
+
+
+class Completion(NamedTuple):
+    body: bytes
+    call: Call
+
+
+class Gateway:
+    def __init__(
+        self,
+        writer: Writer,
+        upstream: Upstream,
+        rate: CreditRate,
+        *,
+        output_floor_tokens: int,
+        hold_life_s: float,
+        first_event_wait_s: float,
+        keepalive_s: float,
+    ) -> None:
+        self.catalog = Catalog({})
+        self.upstream = upstream
+        self.rate = rate
+        self.keepalive_s = keepalive_s
+        self._writer = writer
+        self._output_floor_tokens = output_floor_tokens
+        self._hold_life_s = hold_life_s
+        self._first_event_wait_s = first_event_wait_s
+        self._running: set[asyncio.Task[Any]] = set()
+
+    # --- the two ways to answer -------------------------------------------------------------
+
+    async def complete(self, principal: Principal, chat: Chat, provider: str | None) -> Completion:
+        call = await self._open(principal, chat, provider)
+        return await asyncio.shield(self._detach(self._answer(call)))
+
+    async def stream(
+        self, principal: Principal, chat: Chat, provider: str | None, leaving: asyncio.Future[None]
+    ) -> Events:
+        """Returns at the first real event, or after `first_event_wait_s`; a failure before is raised.
+        `leaving` is done when the client has gone."""
+        call = await self._open(principal, chat, provider)
+        relay = Relay(self, call)
+        relay.events.relay = self._detach(relay.run())
+        leaving.add_done_callback(lambda _: relay.events.leave())
+        await relay.begun(self._first_event_wait_s)
+        return relay.events
+
+    async def drain(self, patience_s: float) -> None:
+        """Let the running calls end; those that do not are cancelled, which settles them."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=patience_s)
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    # --- before the provider ----------------------------------------------------------------
+
+    async def _open(self, principal: Principal, chat: Chat, provider: str | None) -> Call:
+        """Resolve the route and commit the hold: without one there is no way to any provider."""
+        route = self._route(principal, chat, provider)
+        prompt_tokens = min(estimate_prompt_tokens(chat), route.context_length)
+        tokens_max = output_bound(chat, route, prompt_tokens, self._output_floor_tokens)
+        bound = cost_bound(chat, route, prompt_tokens)
+        hold_id = new_hold_id()
+        affordable = await self._reserve(principal, chat, route, hold_id, bound, tokens_max)
+        return Call(hold_id, principal, chat, route, prompt_tokens, affordable)
+
+    def _route(self, principal: Principal, chat: Chat, provider: str | None) -> Route:
+        routes = self.catalog.resolve(chat.model, provider)
+        if principal.models is not None and chat.model not in principal.models:
+            raise errors.ModelNotAllowed(chat.model)
+        refusals = [(route, providers.adapter(route.provider.kind).unsupported(chat, route)) for route in routes]
+        able = [route for route, fields in refusals if not fields]
+        if not able:
+            route, fields = refusals[0]
+            raise errors.UnsupportedParameter(route.provider.name, fields[0], chat.model)
+        named = chat.named_output_bound
+        if named is not None and named > able[0].max_output_tokens:
+            field = "max_completion_tokens" if chat.fields.max_completion_tokens is not None else "max_tokens"
+            limit = able[0].max_output_tokens
+            raise errors.OutOfRange(f"'{field}' must be at most {limit} for '{chat.model}', not {named}.", param=field)
+        return able[0]
+
+    async def _reserve(
+        self, principal: Principal, chat: Chat, route: Route, hold_id: UUID, bound: CostBound, tokens_max: int
+    ) -> int:
+        """Hold the bound's cost; the number of output tokens that the hold covers."""
+        is_named = chat.named_output_bound is not None
+        tokens_min = tokens_max if is_named else min(tokens_max, self._output_floor_tokens)
+        command = Reserve(
+            wallet_id=principal.organization_id,
+            hold_id=hold_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
+            model=route.model,
+            price_id=route.price.id,
+            provider=route.provider.name,
+            amount=self.rate.micro(bound.pico(tokens_max)),
+            floor=self.rate.micro(bound.pico(tokens_min)),
+            life_s=self._hold_life_s,
+        )
+        try:
+            outcome = await self._writer.submit(command)
+        except LedgerUnavailable as error:
+            raise errors.LedgerUnavailable(retry_after_s=RETRY_AFTER_S) from error
+        if isinstance(outcome, Refused):
+            raise self._refusal(outcome, bound, tokens_max)
+        assert isinstance(outcome, Held)
+        if outcome.amount == command.amount:
+            return tokens_max
+        return bound.affordable_tokens(self.rate.affordable_pico(outcome.amount), tokens_max)
+
+    def _refusal(self, refused: Refused, bound: CostBound, tokens_max: int) -> errors.GatewayError:
+        if refused.reason in ("credits", "key_limit"):
+            available = max(0, refused.available)
+            return errors.InsufficientCredits(
+                limit_source=refused.reason,
+                required_micro=refused.required,
+                available_micro=available,
+                affordable_output_tokens=bound.affordable_tokens(self.rate.affordable_pico(available), tokens_max),
+            )
+        return _AUTHORITY_LOST[refused.reason]()
+
+    # --- the provider -----------------------------------------------------------------------
+
+    async def _answer(self, call: Call) -> Completion:
+        try:
+            answer = await self._ask(call)
+            call.absorb_answer(answer)
+        except asyncio.CancelledError:  # the server has to go
+            call.failure = failures.of_shutdown()
+            await self.close(call)
+            raise
+        except Exception as error:
+            call.failure = failures.of_exception(error)
+        settled = await self.close(call)
+        if call.failure is not None:
+            raise call.failure.error
+        assert settled is not None
+        return Completion(whole_answer(call, answer, settled), call)
+
+    async def _ask(self, call: Call) -> Answer:
+        route, adapter = call.route, providers.adapter(call.route.provider.kind)
+        async with self.upstream.open(route.provider.base_url, self.request(call)) as response:
+            if response.status != 200:
+                return Answer(failure=await failures.of_status(adapter, response))
+            self.begin(call, response)
+            return adapter.answer(await response.body(), context_length=route.context_length)
+
+    def request(self, call: Call) -> UpstreamRequest:
+        return providers.adapter(call.route.provider.kind).request(
+            call.chat,
+            call.route,
+            output_bound=call.output_bound,
+            stream=call.chat.stream,
+            secret=call.route.provider.secret,
+        )
+
+    def begin(self, call: Call, response: UpstreamAnswer) -> None:
+        """The provider has begun to answer. What the sweeper needs is written with the next batch; nobody waits."""
+        call.begin(response.header("x-generation-id"))
+        self._writer.submit(
+            Mark(
+                wallet_id=call.principal.organization_id,
+                hold_id=call.hold_id,
+                provider=call.route.provider.name,
+                provider_ref=call.provider_ref,
+            )
+        )
+
+    # --- after the provider -----------------------------------------------------------------
+
+    async def close(self, call: Call) -> Settled | None:
+        """Settle or void, durably; None when nothing is charged. The command is queued before anything is awaited."""
+        command = ending(call, self.rate)
+        booked = self._writer.submit(command)
+        alert(call)
+        outcome = await asyncio.shield(booked)
+        settled = outcome if isinstance(outcome, Settled) else None
+        log(call, command, settled)
+        return settled
+
+    def _detach(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of its own: it outlives its caller, and `drain` waits for it."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, errors.GatewayError):
+            logger.error("a call ended in %s", type(error).__name__, exc_info=error)
+
+
+def whole_answer(call: Call, answer: Answer, settled: Settled) -> bytes:
+    return completion_bytes(
+        id=call.id,
+        model=call.route.model,
+        choices=answer.choices,
+        usage=call.usage_view(settled),
+        created=call.created,
+        system_fingerprint=answer.system_fingerprint,
+    )
+
+
+def new_hold_id() -> UUID:
+    """A UUIDv7: unique without asking the database, and in the order of time for its indexes."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = (milliseconds << 80) | random
+    value = value & ~(0xF << 76) | (7 << 76)
+    value = value & ~(0x3 << 62) | (2 << 62)
+    return UUID(int=value)
+
+
+_AUTHORITY_LOST: dict[str, Any] = {
+    "organization_suspended": lambda: errors.OrganizationSuspended("This organization is suspended."),
+    "revoked_api_key": lambda: errors.RevokedApiKey("This API key has been revoked."),
+    "expired_api_key": lambda: errors.ExpiredApiKey("This API key has expired."),
+    "no_wallet": errors.InternalError,
+}
+
+
+def alert(call: Call) -> None:
+    """What the operator has to know at once; never the words of a provider, which may quote a prompt."""
+    failure, reported = call.failure, call.reported
+    if failure is not None and failure.is_our_account:
+        logger.error("our account at %s is refused: %s (status %s)", call.route.provider.name, call.id, failure.status)
+    if reported is not None and reported.problem is not None:
+        logger.error("%s reported %s usage for %s", call.route.provider.name, reported.problem, call.id)
+
+
+def log(call: Call, command: Any, settled: Settled | None) -> None:
+    """One line per call: whose, where, how much, how long, how it ended."""
+    usage = command.receipt.usage
+    logger.info(
+        "%s organization=%s model=%s provider=%s prompt=%d completion=%d micro=%d first_ms=%s ms=%d outcome=%s%s",
+        call.id,
+        call.principal.organization_id,
+        call.route.model,
+        call.route.provider.name,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        settled.charged if settled else 0,
+        call.first_token_ms,
+        call.elapsed_ms,
+        call.outcome or "ok",
+        f" loss={command.actual - settled.charged}"
+        if settled and isinstance(command, Settle) and command.actual > settled.charged
+        else "",
+    )

@@ -1,0 +1,188 @@
+"""The relay: owns one stream's upstream, hold and settlement, from the first byte to the last credit.
+
+It runs as a task of its own and writes into a bounded buffer (`Events`) from which the response
+reads. A client who is slow stops the reading upstream; a client who leaves cancels the task, which
+closes the upstream at once and settles what was used. Money is never settled by the response: under
+ASGI its generator may never be closed.
+
+The stream follows wire.md A.4 and A.5: the role once, usage in a last chunk with `choices: []` if
+asked for, then [DONE]. A failure after the first byte is one error event and the end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from billing.ledger import Settled
+from completions import failures, providers
+from completions.answers import KEEPALIVE_EVENT, StreamWriter
+from completions.call import Call
+from completions.errors import STREAM_FAILURE_EVENT
+from completions.providers.base import Adapter, Chunk, StreamDecoder, UpstreamFailure, nonsense
+from completions.sse import SSEDecoder
+from completions.upstream import UpstreamAnswer, UpstreamError
+
+if TYPE_CHECKING:
+    from completions.gateway import Gateway
+
+BUFFER_BYTES_MAX = 64 * 1024
+# An upstream that has said [DONE] usually ends its body at once; waiting for that keeps the connection.
+BODY_END_WAIT_S = 0.05
+
+
+class Events:
+    """The bytes between a relay and one client. Iterating joins what has gathered into one piece."""
+
+    def __init__(self, call: Call, keepalive_s: float) -> None:
+        self.call = call
+        self._keepalive_s = keepalive_s
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._is_over = False
+        self.is_abandoned = False
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self.relay: asyncio.Task[None] | None = None
+
+    # --- the relay's side -------------------------------------------------------------------
+
+    def put(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        self._filled.set()
+        if self._size > BUFFER_BYTES_MAX:
+            self._emptied.clear()
+
+    async def room(self) -> None:
+        """Wait while the client is more than a buffer behind."""
+        await self._emptied.wait()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._filled.set()
+
+    # --- the client's side ------------------------------------------------------------------
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            if not self._filled.is_set() and not await self._wait():
+                yield KEEPALIVE_EVENT
+                continue
+            self._filled.clear()
+            if data := b"".join(self._parts):
+                self._parts.clear()
+                self._size = 0
+                self._emptied.set()
+                yield data
+            if self._is_over and not self._parts:
+                return
+
+    def leave(self) -> None:
+        """The client is gone, or has everything. Called twice, or after the end, it changes nothing."""
+        if self.relay is not None and not self._is_over and not self.is_abandoned:
+            self.is_abandoned = True
+            self.relay.cancel()
+
+    async def _wait(self) -> bool:
+        try:
+            async with asyncio.timeout(self._keepalive_s):
+                return await self._filled.wait()
+        except TimeoutError:
+            return False
+
+
+class Relay:
+    def __init__(self, gateway: "Gateway", call: Call) -> None:
+        self._gateway = gateway
+        self._call = call
+        self.events = Events(call, gateway.keepalive_s)
+        self._writer = StreamWriter(
+            id=call.id, model=call.route.model, created=call.created, include_usage=call.chat.include_usage
+        )
+        self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def begun(self, patience_s: float) -> None:
+        """Wait for the first real event; raises what failed before it. After `patience_s` the answer's
+        headers have to go, and what fails then is told in the stream."""
+        done, _ = await asyncio.wait([self._begun], timeout=patience_s)
+        if done:
+            self._begun.result()
+        else:
+            self._begin_writing()
+
+    async def run(self) -> None:
+        call = self._call
+        try:
+            call.failure = await self._pump()
+        except asyncio.CancelledError:
+            call.cancelled = self.events.is_abandoned
+            call.failure = None if call.cancelled else failures.of_shutdown()
+        except Exception as error:
+            call.failure = failures.of_exception(error)
+        settled = await self._gateway.close(call)
+        self._finish(settled)
+
+    async def _pump(self) -> UpstreamFailure | None:
+        """Relay the whole stream; the failure that ended it, if one did."""
+        call, adapter = self._call, providers.adapter(self._call.route.provider.kind)
+        async with self._gateway.upstream.open(call.route.provider.base_url, self._gateway.request(call)) as response:
+            if response.status != 200:
+                return await failures.of_status(adapter, response)
+            if not response.is_event_stream:
+                return await self._not_a_stream(adapter, response)
+            self._gateway.begin(call, response)
+            decoder = adapter.decoder(context_length=call.route.context_length)
+            return await self._relay(response, decoder)
+
+    async def _relay(self, response: UpstreamAnswer, decoder: StreamDecoder) -> UpstreamFailure | None:
+        sse = SSEDecoder()
+        async for data in response.chunks():
+            for event in sse.feed(data):
+                if (chunk := decoder.event(event)) is not None and (failure := self._forward(chunk)):
+                    return failure
+            if decoder.finished:
+                await end_of_body(response)
+                break
+            await self.events.room()
+        last = decoder.close()
+        return self._forward(last) if last is not None else None
+
+    def _forward(self, chunk: Chunk) -> UpstreamFailure | None:
+        self._call.absorb_chunk(chunk)
+        if chunk.choices:
+            self._begin_writing()
+            self.events.put(self._writer.events(chunk))
+        return chunk.failure
+
+    def _begin_writing(self) -> None:
+        """The first bytes of the answer: from here on a failure is an event."""
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _finish(self, settled: Settled | None) -> None:
+        """The last words: the error, or the usage if asked for and [DONE]; nothing to a client who left."""
+        call = self._call
+        if call.failure is not None and not self._begun.done():
+            self._begun.set_exception(call.failure.error)
+        elif call.failure is not None:
+            self.events.put(STREAM_FAILURE_EVENT)
+        elif settled is not None and not call.cancelled:
+            self._begin_writing()
+            self.events.put(self._writer.end(call.usage_view(settled)))
+        elif not self._begun.done():
+            self._begun.set_result(None)
+        self.events.end()
+
+    async def _not_a_stream(self, adapter: Adapter, response: UpstreamAnswer) -> UpstreamFailure:
+        """A 200 with a JSON body where events were asked for: an error in disguise, or nonsense."""
+        answer = adapter.answer(await response.body())
+        return answer.failure or nonsense("a stream was asked for, a whole answer came")
+
+
+async def end_of_body(response: UpstreamAnswer) -> None:
+    with suppress(TimeoutError, UpstreamError):
+        async with asyncio.timeout(BODY_END_WAIT_S):
+            async for _ in response.chunks():
+                pass

@@ -1,0 +1,16 @@
+"""The model API's addresses, under /v1."""
+
+from django.urls import path
+
+from completions.api_account import CreditsView, GenerationView, KeyView
+from completions.api_models import ModelListView, ModelView
+from completions.views import CompletionsView
+
+urlpatterns = [
+    path("chat/completions", CompletionsView.as_view(), name="completions"),
+    path("models", ModelListView.as_view(), name="models"),
+    path("models/<path:model_id>", ModelView.as_view(), name="model"),
+    path("credits", CreditsView.as_view(), name="credits"),
+    path("key", KeyView.as_view(), name="key"),
+    path("generation", GenerationView.as_view(), name="generation"),
+]

@@ -1,0 +1,128 @@
+"""`POST /v1/chat/completions`: the DRF view of the model API, on the lean lane.
+
+Authentication class, parser and exception handler are DRF's, awaited; the rest is the gateway's.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounts.principals import KEY_SQL, Principal
+from completions.call import Call
+from completions.errors import InvalidJson
+from completions.gateway import Gateway
+from completions.relay import Events
+from completions.schema import Chat, parse_chat
+
+PROVIDER_HEADER = "x-quantized-provider"
+
+
+class ChatParser(BaseParser):
+    """Body → Chat. Any content type: what is not JSON is refused as such."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Chat:
+        return parse_chat(stream.read())
+
+
+class DirectoryAuthentication(BaseAuthentication):
+    """Authorization → Principal from the process's memory; only a key not met lately costs a query."""
+
+    async def authenticate(self, request: Request) -> tuple[Principal, None]:  # type: ignore[override]
+        runtime = runtime_of(request)
+        principal = await runtime.directory.authenticate(
+            request.META.get("HTTP_AUTHORIZATION"), lambda digest: runtime.fetch_key(KEY_SQL, digest)
+        )
+        return principal, None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class AsyncAPIView(APIView):
+    """APIView whose dispatch awaits: authentication and handler are coroutines. Nothing hops to a thread."""
+
+    authentication_classes = [DirectoryAuthentication]
+
+    async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs, self.headers = args, kwargs, {}
+        self.request = self.initialize_request(request, *args, **kwargs)
+        try:
+            handler = self.handler()
+            for authenticator in self.request.authenticators:
+                self.request.user, self.request.auth = await authenticator.authenticate(self.request)
+            return await handler(self.request)
+        except Exception as error:
+            return self.handle_exception(error)
+
+    def handler(self) -> Callable[[Request], Awaitable[HttpResponseBase]]:
+        name = cast(str, self.request.method).lower()
+        handler = getattr(self, name, None) if name in self.http_method_names and name != "options" else None
+        return handler or self.http_method_not_allowed  # type: ignore[return-value]
+
+
+class CompletionsView(AsyncAPIView):
+    parser_classes = [ChatParser]
+
+    async def post(self, request: Request) -> HttpResponseBase:
+        chat = self.chat(request)
+        provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
+        gateway: Gateway = runtime_of(request).gateway
+        if not chat.stream:
+            completion = await gateway.complete(request.user, chat, provider)
+            return HttpResponse(completion.body, content_type="application/json", headers=call_headers(completion.call))
+        leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
+        try:
+            events = await gateway.stream(request.user, chat, provider, leaving)
+        except BaseException:
+            leaving.cancel()
+            raise
+        return EventStream(events, leaving)
+
+    @staticmethod
+    def chat(request: Request) -> Chat:
+        chat = request.data
+        if not isinstance(chat, Chat):  # DRF does not call the parser for an empty body
+            raise InvalidJson("The request body is empty; send a JSON object.")
+        return chat
+
+
+class EventStream(HttpResponseBase):
+    """A 200 of server-sent events. The lean lane writes them; proxies shall not gather or compress them."""
+
+    streaming = True
+
+    def __init__(self, events: Events, leaving: asyncio.Future[None]) -> None:
+        super().__init__(content_type="text/event-stream; charset=utf-8", headers=call_headers(events.call))
+        self["Cache-Control"] = "no-cache, no-transform"
+        self["Content-Encoding"] = "identity"
+        self["X-Accel-Buffering"] = "no"
+        self.events = events
+        self._leaving = leaving
+
+    def close(self) -> None:
+        self.events.leave()
+        self._leaving.cancel()
+
+
+def call_headers(call: Call) -> dict[str, str]:
+    return {"x-generation-id": call.id, PROVIDER_HEADER: call.route.provider.name}
+
+
+async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    """Returns when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def runtime_of(request: Request) -> Any:
+    """What the server process owns (quantized/runtime.py), put into every request's scope by the lifespan."""
+    return request._request.scope["state"]["runtime"]
