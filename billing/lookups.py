@@ -95,8 +95,10 @@ def _next_start(period: str, starts: dict[str, datetime]) -> datetime | None:
 def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
     """The call with this public id, or None: unknown, malformed, or somebody else's."""
     hold_id = hold_id_of(generation_id)
+    if hold_id is None:
+        return None
     holds = Hold.objects.filter(pk=hold_id, wallet_id=organization_id).select_related("price", "wallet")
-    hold = holds.first() if hold_id else None
+    hold = holds.first()
     if hold is None:
         return None
     usage = Usage.objects.filter(pk=hold.pk).first()

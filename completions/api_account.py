@@ -36,7 +36,10 @@ class KeyView(APIView):
     """The key that asks: its limits, and what is left of them."""
 
     def get(self, request: Request) -> Response:
-        key = ApiKey.objects.get(pk=principal(request).key_id)
+        key_id = principal(request).key_id
+        if key_id is None:
+            raise NotFound("This request was not made with an API key.")
+        key = ApiKey.objects.get(pk=key_id)
         return Response(key_body(key, lookups.windows(key)))
 
 

@@ -29,7 +29,7 @@ class ChatParser(BaseParser):
 
     media_type = "*/*"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Chat:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Chat:  # type: ignore[override]
         return parse_chat(stream.read())
 
 
@@ -57,11 +57,14 @@ class AsyncAPIView(APIView):
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
             handler = self.handler()
-            for authenticator in self.request.authenticators:
-                self.request.user, self.request.auth = await authenticator.authenticate(self.request)
+            await self.authenticate(self.request)
             return await handler(self.request)
         except Exception as error:
             return self.handle_exception(error)
+
+    async def authenticate(self, request: Request) -> None:
+        for authenticator in cast(list[DirectoryAuthentication], request.authenticators):
+            request.user, request.auth = await authenticator.authenticate(request)  # type: ignore[assignment]
 
     def handler(self) -> Callable[[Request], Awaitable[HttpResponseBase]]:
         name = cast(str, self.request.method).lower()
@@ -75,13 +78,14 @@ class CompletionsView(AsyncAPIView):
     async def post(self, request: Request) -> HttpResponseBase:
         chat = self.chat(request)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
+        principal = cast(Principal, request.user)
         gateway: Gateway = runtime_of(request).gateway
         if not chat.stream:
-            completion = await gateway.complete(request.user, chat, provider)
+            completion = await gateway.complete(principal, chat, provider)
             return HttpResponse(completion.body, content_type="application/json", headers=call_headers(completion.call))
         leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
         try:
-            events = await gateway.stream(request.user, chat, provider, leaving)
+            events = await gateway.stream(principal, chat, provider, leaving)
         except BaseException:
             leaving.cancel()
             raise
@@ -125,4 +129,4 @@ async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
 
 def runtime_of(request: Request) -> Any:
     """What the server process owns (quantized/runtime.py), put into every request's scope by the lifespan."""
-    return request._request.scope["state"]["runtime"]
+    return request._request.scope["state"]["runtime"]  # type: ignore[attr-defined]

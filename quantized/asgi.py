@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import msgspec
 from django.core.asgi import get_asgi_application
@@ -15,6 +16,8 @@ from quantized.middleware import HEADER, request_id  # noqa: E402
 from quantized.runtime import Runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
+
+Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MODEL_API = "/v1/chat/completions"
 
@@ -29,10 +32,10 @@ class Application:
         elif scope["type"] == "http":
             await self.lane(scope["path"])(scope, receive, send)
 
-    def lane(self, path: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    def lane(self, path: str) -> Lane:
         if path == MODEL_API:
             return self.lean_lane
-        return HEALTH.get(path, django_lane)
+        return HEALTH.get(path, cast(Lane, django_lane))
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +68,7 @@ async def readyz(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, send, 200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": checks})
 
 
-HEALTH = {"/healthz": healthz, "/readyz": readyz}
+HEALTH: dict[str, Lane] = {"/healthz": healthz, "/readyz": readyz}
 
 
 async def answer(scope: Scope, send: Send, status: int, body: object) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Warning
 from django.http.request import validate_host
 
 
@@ -14,10 +14,10 @@ def secrets_differ(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if settings.KEY_PEPPER != settings.SECRET_KEY:
         return []
     return [
-        Error(
+        Warning(
             "KEY_PEPPER is the same as SECRET_KEY.",
             hint="SECRET_KEY is rotated, KEY_PEPPER is not: changing it ends every API key. Give each its own value.",
-            id="quantized.E001",
+            id="quantized.W002",
         )
     ]
 

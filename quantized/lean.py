@@ -9,7 +9,7 @@ and its last-chance error handling.
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -37,9 +37,9 @@ class LeanHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(self._get_response_async))
+        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(self._get_response_async))  # type: ignore[attr-defined]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
             body = await read_body(scope, receive)
         except (ClientLeft, TimeoutError):
@@ -47,8 +47,11 @@ class LeanHandler(ASGIHandler):
         request = ASGIRequest(scope, BytesIO(body or b""))
         request.receive = receive  # type: ignore[attr-defined]
         # Not get_response_async: it would log every 4xx from a thread.
-        response = await self._middleware_chain(request) if body is not None else too_large(request)
+        response = await self.respond(request) if body is not None else too_large(request)
         await send_response(response, send)
+
+    async def respond(self, request: ASGIRequest) -> HttpResponseBase:
+        return await cast(Awaitable[HttpResponseBase], self._middleware_chain(request))
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes | None:
