@@ -1,0 +1,276 @@
+"""The sandbox as an ASGI application: OpenRouter under /api/v1, its own controls under /_sandbox.
+
+/api/v1/chat/completions   POST          the answer, whole or streamed
+/api/v1/generation?id=     GET           what a call cost, some time after its end
+/api/v1/models             GET           no key needed, like OpenRouter's
+/api/v1/key, /credits      GET
+/_sandbox/calls            GET           the newest calls and the counters
+/_sandbox/default          GET, POST     the process-wide directive, {"directive": "..."}
+/_sandbox/reset            POST          forget all calls, back to the directive of the start
+"""
+
+import secrets
+import string
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from completions.sandbox import bill, brain, directives, faults
+from completions.sandbox.calls import Call, Journal, State
+from completions.sandbox.cards import ANY_MODEL, Card
+from completions.sandbox.conversation import Refusal
+from completions.sandbox.directives import BadDirective, Directive
+from completions.sandbox.openrouter import errors, replies, request, side
+from completions.sandbox.openrouter.exchange import ENCODER, JSON, Exchange
+from completions.sandbox.player import Player
+from completions.sandbox.steps import Whole
+from completions.sandbox.wire import ClientLeft, Message, Receive, Send, Wire
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+CALLS_SHOWN_MAX = 1000
+INVALID_KEY = "invalid"
+_ALPHABET = string.ascii_letters + string.digits
+_ID_CHARS = 20
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """`cards` None: any model is served at the price of `ANY_MODEL`. `keep`: calls hold headers and bodies."""
+
+    cards: dict[str, Card] | None = None
+    default: str = ""
+    keep: bool = False
+
+
+Handler = Callable[["Sandbox", Message, Wire], Awaitable[None]]
+
+
+def make_app(config: Config | None = None) -> "Sandbox":
+    return Sandbox(config or Config())
+
+
+class Sandbox:
+    """Everything it remembers is in `journal`; `default` is the directive of calls that bring none."""
+
+    def __init__(self, config: Config) -> None:
+        directives.parse(config.default)
+        self.config = config
+        self.default = config.default
+        self.journal = Journal(keep=config.keep)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the sandbox speaks HTTP, not {scope['type']}")
+        wire = Wire(scope, receive, send)
+        try:
+            await self._route(scope, wire)
+        except Refusal as refusal:
+            await wire.whole(errors.refused(refusal))
+        except ClientLeft:
+            return
+        finally:
+            wire.release()
+
+    async def _route(self, scope: Message, wire: Wire) -> None:
+        methods = _ROUTES.get(scope["path"])
+        if methods is None:
+            raise Refusal(404, "Not Found")
+        handler = methods.get(scope["method"])
+        if handler is None:
+            await wire.whole(_wrong_method(methods))
+            return
+        await handler(self, scope, wire)
+
+    # --- Answers ----------------------------------------------------------------------------
+
+    async def complete(self, scope: Message, wire: Wire) -> None:
+        headers = _headers(scope)
+        call = self._received(scope, headers)
+        try:
+            body = await wire.body(BODY_BYTES_MAX)
+            exchange = self._answered(call, headers, body)
+        except Refusal as refusal:
+            self._refuse(call, refusal)
+            raise
+        except ClientLeft:
+            call.disconnected_at = wire.left_at
+            self.journal.close(call, "cancelled")
+            raise
+        await self._play(call, exchange, wire)
+
+    def _received(self, scope: Message, headers: dict[str, str]) -> Call:
+        now = time.time()
+        call = Call(id=_generation_id(now), path=scope["path"], received_at=now, header_names=sorted(headers))
+        if self.journal.keep:
+            call.kept_headers = headers
+        self.journal.open(call)
+        return call
+
+    def _answered(self, call: Call, headers: dict[str, str], body: bytes) -> Exchange:
+        """From bytes to the answer; everything a provider refuses is refused on the way."""
+        call.body_bytes, call.body_sha256 = len(body), sha256(body).hexdigest()
+        call.kept_body = body if self.journal.keep else None
+        _authorize(headers)
+        _expect_json(headers)
+        asked = request.decode(body)
+        call.model, call.stream, call.max_tokens = asked.model, bool(asked.stream), asked.bound
+        call.fields = sorted(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+        directive = self._directive(asked)
+        card = self._card(asked.model)
+        question = request.question(asked, card)
+        answer = brain.answer(question, card.max_output_tokens, directive)
+        cost = bill.of(question, answer, directive, card)
+        exchange = Exchange(call.id, int(call.received_at), question, answer, directive, card, cost)
+        _note(call, exchange, asked.user)
+        return exchange
+
+    def _directive(self, asked: request.Request) -> Directive:
+        try:
+            return directives.of(self.default, asked.metadata, asked.user)
+        except BadDirective as error:
+            raise Refusal(400, f"Sandbox directive: {error}") from error
+
+    def _card(self, model: str) -> Card:
+        if self.config.cards is None:
+            return ANY_MODEL
+        card = self.config.cards.get(model)
+        if card is None:
+            raise Refusal(400, f"{model} is not a valid model ID", {"error_type": "invalid_request"})
+        return card
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        call.status, call.refusal = refusal.status, refusal.message
+        self.journal.close(call, "refused")
+
+    async def _play(self, call: Call, x: Exchange, wire: Wire) -> None:
+        def over(state: State) -> None:
+            call.disconnected_at = wire.left_at
+            call.bill = _billed(x, call, state)
+            call.finish_reason, call.native_finish_reason = _ended(x, state)
+            self.journal.close(call, state)
+
+        fault = x.directive.damage
+        drains = fault is None and (not x.question.stream or x.directive.cancel == "drain")
+        await Player(wire, call, over, drains=drains).play(faults.damaged(replies.steps(x), fault))
+
+    # --- Side endpoints ---------------------------------------------------------------------
+
+    async def generation(self, scope: Message, wire: Wire) -> None:
+        _authorize(_headers(scope))
+        wanted = parse_qs(scope["query_string"].decode()).get("id", [""])[0]
+        call = self.journal.find(wanted)
+        if call is None:
+            raise Refusal(404, f"Generation {wanted} not found")
+        await wire.whole(_json(side.generation(call)))
+
+    async def models(self, _: Message, wire: Wire) -> None:
+        await wire.whole(_json(side.models((self.config.cards or {}).values())))
+
+    async def key(self, scope: Message, wire: Wire) -> None:
+        _authorize(_headers(scope))
+        await wire.whole(_json(side.key(self.journal.usage_usd)))
+
+    async def account(self, scope: Message, wire: Wire) -> None:
+        _authorize(_headers(scope))
+        await wire.whole(_json(side.account(self.journal.usage_usd)))
+
+    # --- Controls ---------------------------------------------------------------------------
+
+    async def calls(self, _: Message, wire: Wire) -> None:
+        shown = [call.view() for call in self.journal.calls[-CALLS_SHOWN_MAX:]]
+        await wire.whole(_json({"counters": self.journal.counters(), "calls": shown}))
+
+    async def reset(self, _: Message, wire: Wire) -> None:
+        self.journal.reset()
+        self.default = self.config.default
+        await wire.whole(_json({"directive": self.default}))
+
+    async def show_default(self, _: Message, wire: Wire) -> None:
+        await wire.whole(_json({"directive": self.default}))
+
+    async def set_default(self, _: Message, wire: Wire) -> None:
+        try:
+            given = msgspec.json.decode(await wire.body(BODY_BYTES_MAX), type=_Default)
+            directives.parse(given.directive)
+        except (msgspec.MsgspecError, BadDirective) as error:
+            raise Refusal(400, f"Sandbox directive: {error}") from error
+        self.default = given.directive
+        await wire.whole(_json({"directive": self.default}))
+
+
+class _Default(msgspec.Struct):
+    directive: str
+
+
+_ROUTES: dict[str, dict[str, Handler]] = {
+    "/api/v1/chat/completions": {"POST": Sandbox.complete},
+    "/api/v1/generation": {"GET": Sandbox.generation},
+    "/api/v1/models": {"GET": Sandbox.models},
+    "/api/v1/key": {"GET": Sandbox.key},
+    "/api/v1/credits": {"GET": Sandbox.account},
+    "/_sandbox/calls": {"GET": Sandbox.calls},
+    "/_sandbox/reset": {"POST": Sandbox.reset},
+    "/_sandbox/default": {"GET": Sandbox.show_default, "POST": Sandbox.set_default},
+}
+
+
+def _headers(scope: Message) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _authorize(headers: dict[str, str]) -> None:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Refusal(401, "No auth credentials found")
+    if key.strip() == INVALID_KEY:
+        raise Refusal(401, "User not found.")
+
+
+def _expect_json(headers: dict[str, str]) -> None:
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(400, "Content-Type must be application/json", {"error_type": "invalid_request"})
+
+
+def _note(call: Call, x: Exchange, user: str | None) -> None:
+    """What the receipt of the call will say."""
+    call.provider, call.model = x.provider, x.model
+    call.fault = x.directive.fault or ""
+    call.billed_usd, call.generation_ms = x.directive.billed, x.directive.generation_ms
+    call.user = user or ""
+
+
+def _billed(x: Exchange, call: Call, state: State) -> bill.Bill:
+    fault = x.directive.damage
+    how = fault.bills if fault else "delivered" if state == "cancelled" else "full"
+    if how == "full":
+        return x.bill
+    if how == "nothing":
+        return bill.NOTHING
+    hidden = 0 if x.question.reasoning_shown else len(x.answer.reasoning)
+    delivered = bill.of_delivered(x.question, call.delivered_tokens + hidden, x.directive, x.card)
+    return bill.free(delivered) if how == "free" else delivered
+
+
+def _ended(x: Exchange, state: State) -> tuple[str | None, str | None]:
+    """The finish reasons of a receipt: none for what was broken off, `error` for what failed at the provider."""
+    fault = x.directive.damage
+    if fault and fault.bills == "free":
+        return "error", None
+    return (x.finish, x.native_finish) if state == "finished" else (None, None)
+
+
+def _generation_id(now: float) -> str:
+    return f"gen-{int(now)}-{''.join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))}"
+
+
+def _json(value: Any) -> Whole:
+    return Whole(200, JSON, ENCODER.encode(value))
+
+
+def _wrong_method(methods: dict[str, Handler]) -> Whole:
+    refused = errors.error(405, "Method Not Allowed")
+    allow = (b"allow", ", ".join(sorted(methods)).encode())
+    return msgspec.structs.replace(refused, headers=(*refused.headers, allow))
