@@ -1,9 +1,12 @@
+import asyncio
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.template.loader import render_to_string
 from django.test import Client, override_settings
 from django.urls import include, path
@@ -11,6 +14,7 @@ from django.urls import include, path
 from accounts.models import ApiKey
 from accounts.services import add_member, create_user, issue_key, revoke_key, suspend
 from billing.models import Wallet
+from quantized.middleware import RequestIdMiddleware
 from quantized.templatetags.numbers import ago, credits, exact_micro
 from tests.cast import make_cast
 
@@ -280,6 +284,17 @@ def test_every_request_has_its_own(client):
     assert len({client.get("/robots.txt").headers["x-request-id"] for _ in range(20)}) == 20
 
 
+def test_under_an_async_handler_nothing_hops_to_a_thread(rf):
+    async def answer(request):
+        return HttpResponse(threading.current_thread().name)
+
+    middleware = RequestIdMiddleware(answer)
+    assert iscoroutinefunction(middleware)
+    response = asyncio.run(middleware(rf.get("/", headers={"x-request-id": "my-request-1"})))
+    assert response.headers["x-request-id"] == "my-request-1"
+    assert response.content.decode() == threading.main_thread().name
+
+
 # --- Small things ---
 
 
@@ -297,7 +312,6 @@ def test_the_icon_is_where_browsers_look(client):
     icon = client.get(address)
     assert icon.headers["content-type"] == "image/svg+xml"
     assert icon.getvalue().startswith(b"<svg")
-    icon.close()
 
 
 @pytest.mark.parametrize(
