@@ -81,6 +81,7 @@ def running_stack(root: Path, port: int, *, afresh: bool = False) -> Iterator[St
             remove_data(root)
         processes = Processes(root / "log", held_fds=(lock_fd,))
         started_s = time.monotonic()
+        say("Starting database, queue, provider, web, worker and beat ...")
         try:
             stack = start(root, url, port, processes)
             say(f"Running at {url} after {time.monotonic() - started_s:.1f} s")
