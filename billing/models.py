@@ -272,6 +272,7 @@ class Usage(models.Model):
     reconciliation = models.CharField(max_length=9, choices=Reconciliation, default=Reconciliation.NONE)
     reconcile_at = models.DateTimeField(null=True)
     reconcile_attempts = models.SmallIntegerField(default=0)
+    billed_cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)  # the provider's bill
 
     class Meta:
         verbose_name_plural = "usage"

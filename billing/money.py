@@ -5,7 +5,7 @@ decimals of "USD per million tokens" exact. A cost is an integer of picodollars.
 an integer of micro-credits, rounded up once per call.
 """
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
 import msgspec
@@ -170,6 +170,11 @@ def rates_from_usd(prices: dict[str, Decimal | str | None]) -> Rates:
 def usd(pico: int) -> Decimal:
     """Picodollars → USD, exact."""
     return Decimal(pico).scaleb(-12)
+
+
+def pico(cost_usd: Decimal) -> int:
+    """A provider's bill in USD → picodollars. Its figures are floats with binary noise far below one."""
+    return int(cost_usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN))
 
 
 def _exact(value: Decimal, given: Decimal) -> int:

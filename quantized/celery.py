@@ -12,6 +12,8 @@ from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 
+RECONCILE_EVERY_S = 60
+
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -27,5 +29,6 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "schedule": settings.SWEEP_EVERY_S,
             "options": {"expires": settings.SWEEP_EVERY_S},
         },
+        "reconcile": {"task": "completions.tasks.reconcile", "schedule": RECONCILE_EVERY_S, "options": {"expires": 60}},
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
     }
