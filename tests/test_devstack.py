@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,6 +134,15 @@ def test_postgres_says_why_it_did_not_start(tmp_path: Path, processes: Processes
     finally:
         again.stop_all()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root is demoted, by setpriv")
+def test_demoted_from_root_the_server_reaches_a_private_clone(tmp_path: Path) -> None:
+    """By access(2) too, which PostgreSQL uses to find its own programs."""
+    (tmp_path / "clone").mkdir(mode=0o700)
+    program = shutil.copy("/bin/sh", tmp_path / "clone" / "program")
+    look = f"import os, sys; sys.exit(0 if os.geteuid() and os.access({str(program)!r}, os.R_OK | os.X_OK) else 1)"
+    assert subprocess.run([*postgres.identity().prefix, sys.executable, "-c", look], check=False).returncode == 0
 
 
 # --- Sockets -----------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ SETTINGS = {
 }
 # Tests keep what a commit means to other sessions; they only give up surviving a power cut.
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+# access(2), by which PostgreSQL finds its own programs, would ignore the capability without the secure bit.
+KEEP_PASSING = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
 
 
 class Identity(NamedTuple):
@@ -61,8 +63,7 @@ def identity() -> Identity:
         return Identity(os.geteuid(), os.getegid())
     nobody = pwd.getpwnam("nobody")
     uid, gid = nobody.pw_uid, nobody.pw_gid
-    capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
-    prefix = (shutil.which("setpriv") or "", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *capability)
+    prefix = (shutil.which("setpriv") or "", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *KEEP_PASSING)
     if prefix[0] and subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
         return Identity(uid, gid, prefix)
     return Identity(uid, gid, options={"user": uid, "group": gid, "extra_groups": []})

@@ -167,9 +167,13 @@ def ask(stack: Stack) -> dict[str, Any]:
         answer = requests.post(url, json=REQUEST, headers=headers, timeout=ANSWER_TIMEOUT_S)
     except requests.RequestException as error:
         raise StackError(f"no answer from {url}: {error}") from error
-    if not answer.ok:
+    try:
+        completion: dict[str, Any] = answer.json()
+    except requests.JSONDecodeError:
+        completion = {}
+    if not answer.ok or "usage" not in completion:
         raise StackError(f"{url} answered {answer.status_code}: {answer.text}")
-    return dict(answer.json())
+    return completion
 
 
 def watch(processes: Processes) -> None:
