@@ -203,7 +203,7 @@ def _prices(pricing: dict[str, Any], notes: list[str]) -> dict[str, Decimal]:
             notes.append(f"{theirs} is {value}, which is no price: ignored")
             continue
         usd[ours] = scaled
-    if pricing.get("image") == pricing.get("prompt"):
+    if _decimal(pricing.get("image")) == _decimal(pricing.get("prompt")):
         usd.pop("image", None)  # the price of an image token, and those are prompt tokens; not of an image
     return {name: value.quantize(_decimals(name), ROUND_CEILING) for name, value in _whole(usd).items()}
 
