@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import django
 import pytest
 from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from quantized.devstack.errors import StackError
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=1)
     os.environ.update(suite_environment(root))
     django.setup()
+    config.pluginmanager.import_plugin("tests.gateway_server")  # its fixtures need the models
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -75,6 +77,16 @@ def remove_run(root: Path) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that commit for real run last: what they leave behind is in nobody's way."""
     items.sort(key=lambda item: "live_db" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database for `live_db` too: pytest-django's own makes one only for tests that it knows."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture
