@@ -164,8 +164,7 @@ USE_TZ = True
 USE_I18N = False
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True
+WHITENOISE_USE_FINDERS = True  # served from the apps: nothing to collect, nothing to forget
 
 # Behind TLS (every production set-up) cookies are host-bound and HSTS is on; on plain http
 # (`make run` on a laptop) browsers would refuse such cookies.
