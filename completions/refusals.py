@@ -25,7 +25,7 @@ class Refusal(ValueError):
 
 
 # What a value must be, in our words; indexes left out of the path.
-_RULES = {
+RULES = {
     "model": "a string of 1 to 256 characters",
     "messages": "an array of 1 to 100000 messages",
     "messages[].role": "one of 'system', 'developer', 'user', 'assistant', 'tool'",
@@ -80,7 +80,7 @@ _RULES = {
 }
 
 # Fields of other APIs that clients send, and what to do instead.
-_HINTS = {
+HINTS = {
     "n": "One choice is given per request: send several requests.",
     "best_of": "One choice is given per request.",
     "reasoning_effort": "Use 'reasoning': {\"effort\": ...}.",
@@ -173,7 +173,7 @@ def _unknown(path: str, field: str, known: Sequence[str]) -> errors.UnknownField
     shown = _join(path, field[:SHOWN_CHARS_MAX])
     if path:
         return errors.UnknownField(shown)
-    return errors.UnknownField(shown, _HINTS.get(field) or _nearest(field[:SHOWN_CHARS_MAX], known))
+    return errors.UnknownField(shown, HINTS.get(field) or _nearest(field[:SHOWN_CHARS_MAX], known))
 
 
 def _nearest(field: str, known: Sequence[str]) -> str:
@@ -184,7 +184,7 @@ def _nearest(field: str, known: Sequence[str]) -> str:
 def _wrong(path: str, text: str) -> errors.InvalidRequest:
     types = _TYPES.match(text)
     kind: type[errors.InvalidRequest] = errors.InvalidType if types else errors.OutOfRange
-    rule = _RULES.get(_INDEX.sub("[]", path)) or _plain_rule(text, types)
+    rule = RULES.get(_INDEX.sub("[]", path)) or _plain_rule(text, types)
     subject = f"'{path}'" if path else "The request body"
     got = f", not {_json_name(types['got'])}" if types and types["got"] else ""
     return kind(f"{subject} must be {rule}{got}.", param=_param(path))

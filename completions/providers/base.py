@@ -83,11 +83,11 @@ class Message(Struct, frozen=True, omit_defaults=True, kw_only=True):
     content: str | None
     refusal: str | None
     reasoning: str | None = None
-    reasoning_details: Raw = Raw()
+    reasoning_details: Raw | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
-    annotations: Raw = Raw()
-    images: Raw = Raw()
-    audio: Raw = Raw()
+    annotations: Raw | None = None
+    images: Raw | None = None
+    audio: Raw | None = None
 
 
 class Choice(Struct, frozen=True):
@@ -133,7 +133,7 @@ class Delta(Struct, frozen=True, omit_defaults=True, kw_only=True):
     tool_calls: list[ToolCallDelta] | None = None
     annotations: list[dict[str, Raw]] | None = None
     images: list[dict[str, Raw]] | None = None
-    audio: Raw = Raw()
+    audio: Raw | None = None
 
 
 class ChoiceDelta(Struct, frozen=True):

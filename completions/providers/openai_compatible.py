@@ -219,8 +219,8 @@ def _message(said: _MessageIn) -> Message:
         reasoning_details=_list(said.reasoning_details),
         tool_calls=tuple(map(_tool_call, said.tool_calls)) if said.tool_calls else None,
         annotations=_list(said.annotations),
-        images=Raw(_encoder.encode(said.images)) if said.images else Raw(),
-        audio=said.audio if given(said.audio) else Raw(),
+        images=Raw(_encoder.encode(said.images)) if said.images else None,
+        audio=said.audio if given(said.audio) else None,
     )
 
 
@@ -230,9 +230,9 @@ def _tool_call(said: _ToolCallIn) -> ToolCall:
     )
 
 
-def _list(raw: Raw) -> Raw:
+def _list(raw: Raw) -> Raw | None:
     """A list that holds something, else nothing."""
-    return raw if given(raw) and raw != Raw(b"[]") else Raw()
+    return raw if given(raw) and raw != Raw(b"[]") else None
 
 
 def _output_bytes(message: Message) -> int:

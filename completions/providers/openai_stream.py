@@ -168,7 +168,7 @@ class _ChoiceState:
             tool_calls=self._fragments(said.tool_calls) if said.tool_calls else None,
             annotations=self._with_annotation_indexes(said.annotations) if said.annotations else None,
             images=self._with_image_indexes(said.images) if said.images else None,
-            audio=said.audio if given(said.audio) else Raw(),
+            audio=said.audio if given(said.audio) else None,
         )
 
     # An SDK that merges deltas needs an integer index on every object of a list.
