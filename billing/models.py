@@ -116,7 +116,8 @@ class Hold(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(amount__gte=0), name="hold_amount_not_negative"),
             models.CheckConstraint(
-                condition=Q(charged__isnull=True) | Q(charged__gte=0, actual__gte=F("charged")),
+                # A comparison with a missing `actual` is neither true nor false, and passes a CHECK: say it.
+                condition=Q(charged__isnull=True) | Q(charged__gte=0, actual__isnull=False, actual__gte=F("charged")),
                 name="hold_charged_within_actual",
             ),
             models.CheckConstraint(
