@@ -28,6 +28,7 @@ class Tenant:
         self, credits: int = 0, *, unlimited: bool = False, overdraft: int = 0, id: UUID | None = None
     ) -> None:
         self.id = Organization.objects.create(id=id or uuid4(), name=f"Tenant {uuid4()}").pk
+        self.price_id = price_id()
         Wallet.objects.filter(pk=self.id).update(unlimited=unlimited, overdraft=overdraft)
         if credits:
             ledger.execute([self.post(credits, kind="purchase", idempotency_key="opening")])
@@ -35,7 +36,7 @@ class Tenant:
     # --- commands -----------------------------------------------------------------------------
 
     def reserve(self, amount: int, *, hold_id: UUID | None = None, key: UUID | None = None, **given: Any) -> Reserve:
-        named = {"floor": amount, "life_s": 600.0, "price_id": price_id()} | given
+        named = {"floor": amount, "life_s": 600.0, "price_id": self.price_id} | given
         return Reserve(
             wallet_id=self.id,
             hold_id=hold_id or make_hold_id(),
@@ -48,7 +49,7 @@ class Tenant:
         )
 
     def settle(self, hold_id: UUID, actual: int, *, key: UUID | None = None, **of_receipt: Any) -> Settle:
-        receipt = make_receipt(**of_receipt)
+        receipt = make_receipt(**({"price_id": self.price_id} | of_receipt))
         return Settle(wallet_id=self.id, hold_id=hold_id, key_id=key, actual=actual, receipt=receipt)
 
     def void(self, hold_id: UUID, *, key: UUID | None = None, receipt: Receipt | None = None) -> Void:
@@ -115,7 +116,10 @@ def make_hold_id(at: datetime | None = None) -> UUID:
 
 
 def make_receipt(**given: Any) -> Receipt:
-    return Receipt(**({"model": MODEL, "provider": "sandbox", "price_id": price_id()} | given))
+    named: dict[str, Any] = {"model": MODEL, "provider": "sandbox"} | given
+    if "price_id" not in named:
+        named["price_id"] = price_id()
+    return Receipt(**named)
 
 
 def price_id() -> int:

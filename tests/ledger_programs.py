@@ -40,7 +40,7 @@ def make_program(random: Random, price_id: int = 1) -> Program:
     start = random.choice(STARTS)
     wallets = [make_wallet(random, start) for _ in range(random.randint(1, 3))]
     slots = [make_slot(random, wallets) for _ in range(random.randint(1, HOLDS_MAX))]
-    opening = [opening_post(random, wallet.id) for wallet in wallets]
+    opening: list[AnyCommand] = [opening_post(random, wallet.id) for wallet in wallets]
     batches: list[tuple[datetime, list[AnyCommand]]] = [(start, opening)]
     now = start
     for _ in range(random.randint(1, 8)):
