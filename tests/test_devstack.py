@@ -279,18 +279,3 @@ def test_django_reads_run_env_as_it_was_written(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(environ.Env, "ENVIRON", {})
     environ.Env.read_env(tmp_path / "run.env")
     assert environ.Env.ENVIRON == {"QUANTIZED_TEST_URL": "postgres://a@/b?host=/tmp/c"}
-
-
-# --- serve -------------------------------------------------------------------------------------------
-
-
-def test_serve_says_that_the_port_is_taken() -> None:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        command = [sys.executable, CHECKOUT / "manage.py", "serve", "--port", str(port)]
-        answer = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-    assert answer.returncode == 1
-    assert answer.stderr.startswith(f"CommandError: cannot listen on {HOST}:{port}: ")
-    assert answer.stderr.count("\n") == 1

@@ -1,3 +1,5 @@
+import contextlib
+import signal
 import socket
 from typing import Any
 
@@ -59,8 +61,11 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def run_one(config: uvicorn.Config, listener: socket.socket) -> bool:
+    """When all is drained, uvicorn raises the signal that stopped it once more: that is a good end, not a crash."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = uvicorn.Server(config)
-    server.run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # SystemExit is how a failed start is told
+        server.run(sockets=[listener])
     return server.started
 
 
