@@ -54,8 +54,10 @@ class OpenAICompatible:
     extra_headers: tuple[tuple[str, str], ...] = ()
 
     def unsupported(self, chat: Chat, route: Route) -> list[str]:
-        reasoning = chat.fields.reasoning
-        return unsupported_by(chat, route) + (untranslatable(reasoning) if reasoning else [])
+        missing = unsupported_by(chat, route)
+        if chat.fields.reasoning is not None and "reasoning" in route.capabilities:
+            missing += untranslatable(chat.fields.reasoning)
+        return missing
 
     def request(
         self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
@@ -81,9 +83,9 @@ class OpenAICompatible:
     def fields(self, chat: Chat, route: Route) -> dict[str, Any]:
         """What of the client's fields goes upstream."""
         body = forwarded(chat, route)
-        if "reasoning" in body and chat.fields.reasoning is not None:
-            del body["reasoning"]
-            body["reasoning_effort"] = effort(chat.fields.reasoning)
+        if body.pop("reasoning", None) is not None and chat.fields.reasoning is not None:
+            wanted = effort(chat.fields.reasoning)
+            body |= {"reasoning_effort": wanted} if wanted else {}
         return body
 
     def bound_field(self, route: Route) -> str:
@@ -121,11 +123,11 @@ def untranslatable(reasoning: Reasoning) -> list[str]:
     return [name for name, is_asked in asked.items() if is_asked]
 
 
-def effort(reasoning: Reasoning) -> str:
+def effort(reasoning: Reasoning) -> str | None:
     """OpenRouter's words in OpenAI's: only switched on means medium."""
     if reasoning.enabled is False:
         return "none"
-    return reasoning.effort or "medium"
+    return reasoning.effort or ("medium" if reasoning.enabled else None)
 
 
 # --- A whole answer ---------------------------------------------------------------------------------
