@@ -388,7 +388,7 @@ def translate(exc: Exception) -> GatewayError:
     for foreign, ours in _BORDER:
         if isinstance(exc, foreign):
             return ours()
-    _log_unexpected(exc)
+    log_unexpected(exc)
     return InternalError()
 
 
@@ -413,7 +413,7 @@ _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
 )
 
 
-def _log_unexpected(exc: Exception) -> None:
-    # Only the class and the places in our code: the text of a foreign exception may quote a prompt.
+def log_unexpected(exc: BaseException) -> None:
+    """Only the class and the places in our code: the text of a foreign exception may quote a prompt."""
     frames = "".join(traceback.format_tb(exc.__traceback__))
     logger.error("unexpected %s.%s\n%s", type(exc).__module__, type(exc).__qualname__, frames)

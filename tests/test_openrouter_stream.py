@@ -262,6 +262,18 @@ def test_lists_carry_an_integer_index() -> None:
     assert [item["index"] for items in annotations for item in items] == [0, 1, 2]
 
 
+def test_reasoning_formats_and_ids_are_said_once_per_block() -> None:
+    def detail(index: int, text: str) -> bytes:
+        one = {"type": "reasoning.text", "text": text, "format": "anthropic-claude-v1", "id": "r", "index": index}
+        return delta(reasoning_details=[one])
+
+    assert shown(detail(0, "a"), detail(0, "b"), detail(1, "c")) == [
+        b'{"reasoning_details":[{"type":"reasoning.text","text":"a","format":"anthropic-claude-v1","id":"r","index":0}]}',
+        b'{"reasoning_details":[{"type":"reasoning.text","text":"b","index":0}]}',
+        b'{"reasoning_details":[{"type":"reasoning.text","text":"c","format":"anthropic-claude-v1","id":"r","index":1}]}',
+    ]
+
+
 def test_pictures_sound_and_refusals_pass() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     assert shown(delta(images=[picture]), delta(audio={"id": "a", "data": "AAAA"}), delta(refusal="No.")) == [

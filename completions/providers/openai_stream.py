@@ -32,6 +32,7 @@ FINISH_REASON_CHARS_MAX = 32
 
 _NULL = Raw(b"null")
 _EMPTY = Delta()
+_SAID_ONCE = {"format", "id"}  # of a reasoning detail; SDKs know that `type` is no text to join
 
 
 class _FunctionIn(Struct, frozen=True):
@@ -148,6 +149,7 @@ class _ChoiceState:
         self._named_calls = 0
         self._annotations = 0
         self._detail_types: dict[bytes, int] = {}
+        self._said: set[tuple[bytes, str]] = set()
 
     def finish(self, reason: str | None) -> str | None:
         """The finish reason if it is new: providers say it on two chunks in a row."""
@@ -164,21 +166,31 @@ class _ChoiceState:
             content=said.content or None,
             refusal=said.refusal or None,
             reasoning=said.reasoning or said.reasoning_content or None,
-            reasoning_details=self._with_detail_indexes(said.reasoning_details) if said.reasoning_details else None,
+            reasoning_details=self._details(said.reasoning_details) if said.reasoning_details else None,
             tool_calls=self._fragments(said.tool_calls) if said.tool_calls else None,
             annotations=self._with_annotation_indexes(said.annotations) if said.annotations else None,
             images=self._with_image_indexes(said.images) if said.images else None,
             audio=said.audio if given(said.audio) else None,
         )
 
-    # An SDK that merges deltas needs an integer index on every object of a list.
+    # An SDK that merges deltas needs an integer index on every object of a list, and joins the
+    # strings of those with the same index: what is said again would be doubled.
 
-    def _with_detail_indexes(self, details: list[dict[str, Raw]]) -> list[dict[str, Raw]]:
+    def _details(self, details: list[dict[str, Raw]]) -> list[dict[str, Raw]]:
         for detail in details:
             if not _has_index(detail):
                 kind = bytes(detail.get("type", _NULL))
                 detail["index"] = _raw(self._detail_types.setdefault(kind, len(self._detail_types)))
+            for name in _SAID_ONCE & detail.keys():
+                self._say_once(detail, name)
         return details
+
+    def _say_once(self, detail: dict[str, Raw], name: str) -> None:
+        said = (bytes(detail["index"]), name)
+        if said in self._said:
+            del detail[name]
+        else:
+            self._said.add(said)
 
     def _with_annotation_indexes(self, annotations: list[dict[str, Raw]]) -> list[dict[str, Raw]]:
         for annotation in annotations:
