@@ -1,0 +1,90 @@
+"""The books in the admin: to look at, never to change. Money moves by commands and services alone."""
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from billing.models import Entry, Hold, Meter, Price, Usage, UsageHour, Wallet
+
+
+class ReadOnly(admin.ModelAdmin):
+    show_full_result_count = False  # counting a ledger costs more than reading a page of it
+    list_per_page = 50
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Wallet)
+class WalletAdmin(ReadOnly):
+    list_display = ("organization", "posted", "held", "unlimited", "overdraft", "status", "seq")
+    list_filter = ("status", "unlimited")
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "organization__id")
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnly):
+    list_display = ("created_at", "organization", "kind", "amount", "balance_after", "actor", "reason")
+    list_filter = ("kind", "contra")
+    list_select_related = ("wallet__organization",)
+    ordering = ("-id",)
+    search_fields = ("wallet__organization__name", "hold__id", "idempotency_key")
+
+    @admin.display(description="organization")
+    def organization(self, entry: Entry) -> str:
+        return entry.wallet.organization.name
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    list_display = ("id", "created_at", "state", "model", "provider", "amount", "actual", "charged", "expires_at")
+    list_filter = ("state",)
+    ordering = ("-id",)  # UUIDv7: the order of time
+    search_fields = ("id", "provider_ref")
+
+
+@admin.register(Usage)
+class UsageAdmin(ReadOnly):
+    list_display = (
+        "hold_id",
+        "recorded_at",
+        "model",
+        "provider",
+        "prompt_tokens",
+        "completion_tokens",
+        "charged",
+        "estimated",
+        "error_code",
+        "latency_ms",
+        "reconciliation",
+    )
+    list_filter = ("reconciliation", "estimated", "streamed", "cancelled")
+    ordering = ("-recorded_at",)
+    search_fields = ("hold__id", "provider_ref")
+
+
+@admin.register(UsageHour)
+class UsageHourAdmin(ReadOnly):
+    list_display = ("hour", "model", "provider", "requests", "errors", "prompt_tokens", "completion_tokens", "charged")
+    ordering = ("-hour",)
+
+
+@admin.register(Price)
+class PriceAdmin(ReadOnly):
+    list_display = ("id", "version", "input", "output", "cache_read", "cache_write_5m", "created_at")
+    ordering = ("-id",)
+
+
+@admin.register(Meter)
+class MeterAdmin(ReadOnly):
+    list_display = ("key", "day_spent", "week_spent", "month_spent", "total_spent", "total_held")
+    list_select_related = ("key",)
+    search_fields = ("key__id", "key__name")
