@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connection
 
+from billing.kernel import CONTRA
+
 SWEEPS_ALLOWED = 2
 
 VIOLATIONS = """
@@ -21,7 +23,7 @@ WITH entry AS (
            lag(balance_after, 1, 0::bigint) OVER w AS before, lag(seq, 1, 0::bigint) OVER w AS seq_before
     FROM billing_entry WINDOW w AS (PARTITION BY wallet_id ORDER BY seq)
 ), charge AS (
-    SELECT hold_id, count(*) AS entries, -sum(amount) AS charged, min(kind) AS kind
+    SELECT hold_id, count(*) AS entries, -sum(amount) AS charged, min(kind) AS kind, min(wallet_id::text) AS wallet
     FROM billing_entry WHERE kind IN ('usage', 'late_usage') GROUP BY 1
 ), metered AS (
     SELECT m.key_id,
@@ -35,14 +37,15 @@ WITH entry AS (
     FROM billing_meter m LEFT JOIN billing_hold h ON h.key_id = m.key_id GROUP BY 1
 ), rolled AS (
     SELECT date_trunc('hour', through) AS through FROM billing_rollupstate
-), hour_usage AS (
-    SELECT date_trunc('hour', recorded_at, 'UTC') AS hour, count(*) AS requests, sum(charged) AS charged,
-           sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens
-    FROM billing_usage WHERE recorded_at < (SELECT through FROM rolled) GROUP BY 1
-), hour_rolled AS (
-    SELECT hour, sum(requests) AS requests, sum(charged) AS charged, sum(prompt_tokens) AS prompt_tokens,
-           sum(completion_tokens) AS completion_tokens
-    FROM billing_usagehour WHERE hour < (SELECT through FROM rolled) GROUP BY 1
+), hourly AS (
+    SELECT wallet_id, key_id, user_id, model, provider, date_trunc('hour', recorded_at, 'UTC') AS hour, 1 AS side,
+           1 AS requests, (error_code <> '')::int AS errors, prompt_tokens, completion_tokens, cached_tokens,
+           cache_write_5m_tokens + cache_write_1h_tokens AS cache_write_tokens, reasoning_tokens, cost_pico, charged
+    FROM billing_usage WHERE recorded_at < (SELECT through FROM rolled)
+    UNION ALL
+    SELECT wallet_id, key_id, user_id, model, provider, hour, -1, -requests, -errors, -prompt_tokens,
+           -completion_tokens, -cached_tokens, -cache_write_tokens, -reasoning_tokens, -cost_pico, -charged
+    FROM billing_usagehour WHERE hour < (SELECT through FROM rolled)
 )
 SELECT 'balance is the sum of its entries', w.organization_id::text,
        format('posted %%s, entries %%s', w.posted, coalesce(e.total, 0))
@@ -58,14 +61,18 @@ SELECT 'held is the sum of open holds', w.organization_id::text,
 FROM billing_wallet w LEFT JOIN open_hold o ON o.wallet_id = w.organization_id WHERE w.held <> coalesce(o.held, 0)
 UNION ALL
 SELECT 'the chain of balances has no gap', wallet_id::text,
-       format('entry %%s: %%s %%s is not %%s', seq, before, to_char(amount, 'SG999999999999999999'), balance_after)
+       format('entry %%s: %%s %%s is not %%s', seq, before, to_char(amount, 'FMSG999999999999999999'), balance_after)
 FROM chain WHERE balance_after <> before + amount OR seq <> seq_before + 1
+UNION ALL
+SELECT 'an entry names the account of its kind', wallet_id::text,
+       format('entry %%s: %%s against %%s', seq, kind, contra)
+FROM billing_entry WHERE (kind, contra) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 UNION ALL
 SELECT 'a settled call has one usage entry of what it was charged', h.id::text,
        format('%%s, charged %%s, entry %%s', h.state, h.charged, c.charged)
 FROM billing_hold h LEFT JOIN charge c ON c.hold_id = h.id
 WHERE (h.charged IS NOT NULL) <> (c.hold_id IS NOT NULL) OR h.charged <> c.charged OR c.entries > 1
-   OR (c.kind = 'usage') <> (h.state = 'settled')
+   OR coalesce(c.kind = 'usage', false) <> (h.state = 'settled') OR c.wallet <> h.wallet_id::text
 UNION ALL
 SELECT 'a limited wallet is above its floor', organization_id::text,
        format('posted %%s, held %%s, overdraft %%s', posted, held, overdraft)
@@ -80,6 +87,12 @@ WHERE (m.day_spent, m.week_spent, m.month_spent, m.total_spent, m.day_held, m.we
    <> (coalesce(x.day_spent, 0), coalesce(x.week_spent, 0), coalesce(x.month_spent, 0), coalesce(x.total_spent, 0),
        coalesce(x.day_held, 0), coalesce(x.week_held, 0), coalesce(x.month_held, 0), coalesce(x.total_held, 0))
 UNION ALL
+SELECT 'a meter is the sum of its windows'' holds', h.key_id::text,
+       format('no meter; holds say %%s spent and %%s held', coalesce(sum(h.charged), 0),
+              coalesce(sum(h.amount) FILTER (WHERE h.state = 'open'), 0))
+FROM billing_hold h LEFT JOIN billing_meter m ON m.key_id = h.key_id
+WHERE h.key_id IS NOT NULL AND m.key_id IS NULL GROUP BY h.key_id
+UNION ALL
 SELECT 'no hold outlives its time', id::text, format('expired at %%s', expires_at)
 FROM billing_hold WHERE state = 'open' AND expires_at < clock_timestamp() - make_interval(secs => %s)
 UNION ALL
@@ -87,14 +100,17 @@ SELECT 'contra accounts sum to the balances', 'all', format('entries %%s, balanc
 FROM (SELECT coalesce(sum(amount), 0) AS total FROM billing_entry) e,
      (SELECT coalesce(sum(posted), 0) AS total FROM billing_wallet) w WHERE e.total <> w.total
 UNION ALL
-SELECT 'usage says what was charged', u.hold_id::text, format('usage %%s, hold %%s', u.charged, h.charged)
-FROM billing_usage u JOIN billing_hold h ON h.id = u.hold_id WHERE u.charged <> coalesce(h.charged, 0)
+SELECT 'usage says what was charged', h.id::text, format('usage %%s, hold %%s', u.charged, h.charged)
+FROM billing_hold h LEFT JOIN billing_usage u ON u.hold_id = h.id
+WHERE (h.charged IS NOT NULL AND u.hold_id IS NULL) OR u.charged <> coalesce(h.charged, 0) OR u.wallet_id <> h.wallet_id
 UNION ALL
-SELECT 'roll-ups are the sums of usage', coalesce(u.hour, r.hour)::text,
-       format('usage: %%s requests, %%s charged; roll-up: %%s, %%s', u.requests, u.charged, r.requests, r.charged)
-FROM hour_usage u FULL JOIN hour_rolled r ON r.hour = u.hour
-WHERE (u.requests, u.charged, u.prompt_tokens, u.completion_tokens)
-      IS DISTINCT FROM (r.requests, r.charged, r.prompt_tokens, r.completion_tokens)
+SELECT 'roll-ups are the sums of usage', wallet_id::text,
+       format('%%s %%s: usage %%s requests, %%s charged; roll-up %%s, %%s', hour, model,
+              coalesce(sum(requests) FILTER (WHERE side = 1), 0), coalesce(sum(charged) FILTER (WHERE side = 1), 0),
+              coalesce(-sum(requests) FILTER (WHERE side = -1), 0), coalesce(-sum(charged) FILTER (WHERE side = -1), 0))
+FROM hourly GROUP BY wallet_id, key_id, user_id, model, provider, hour
+HAVING (sum(requests), sum(errors), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens),
+        sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_pico), sum(charged)) <> (0, 0, 0, 0, 0, 0, 0, 0, 0)
 """
 
 COUNTS = "SELECT (SELECT count(*) FROM billing_wallet), (SELECT count(*) FROM billing_entry)"
@@ -108,7 +124,7 @@ class Violation(NamedTuple):
 
 def violations() -> list[Violation]:
     with connection.cursor() as cursor:
-        cursor.execute(VIOLATIONS, [SWEEPS_ALLOWED * settings.SWEEP_EVERY_S])
+        cursor.execute(VIOLATIONS, [list(CONTRA), list(CONTRA.values()), SWEEPS_ALLOWED * settings.SWEEP_EVERY_S])
         return [Violation(*row) for row in cursor.fetchall()]
 
 

@@ -1,0 +1,317 @@
+"""Every invariant of the ledger, broken once by hand: the verifier names it, whose books they are, and the figures."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from billing import ledger, rollups, verifier
+from tests.clock import DatabaseClock
+from tests.ledger_cast import Tenant, do
+
+pytestmark = pytest.mark.django_db
+
+HALF_PAST_TEN = datetime(2026, 11, 18, 10, 30, tzinfo=UTC)
+# What stands in the way of somebody who tampers with the database itself.
+PROTECTION = """
+SET CONSTRAINTS ALL IMMEDIATE;
+ALTER TABLE billing_entry DISABLE TRIGGER USER, DROP CONSTRAINT entry_usage_takes_from_a_hold;
+ALTER TABLE billing_hold DISABLE TRIGGER USER, DROP CONSTRAINT hold_state_consistent,
+    DROP CONSTRAINT hold_charged_within_actual;
+ALTER TABLE billing_wallet DROP CONSTRAINT wallet_above_floor;
+DROP INDEX entry_call_charged_once;
+"""
+
+
+class World(NamedTuple):
+    """Alice's books with a call of every kind in them, bob's unlimited ones, and an hour that is rolled up."""
+
+    clock: DatabaseClock
+    alice: Tenant
+    bob: Tenant
+    key: UUID
+    settled: UUID
+    late: UUID
+    expired: UUID
+    voided: UUID
+    open: UUID
+
+
+@pytest.fixture
+def world() -> World:
+    clock = DatabaseClock(HALF_PAST_TEN)
+    alice, bob = Tenant(1_000), Tenant(unlimited=True)
+    key = alice.key()
+    settled, late, expired, voided, still_open = [alice.hold(100, key=key, life_s=7_200) for _ in range(5)]
+    do(alice.settle(settled, 60, key=key))
+    do(alice.void(voided, key=key))
+    do(bob.settle(bob.hold(40), 700))
+    clock.set(HALF_PAST_TEN + timedelta(hours=2))
+    ledger.execute([alice.expire(late, key=key), alice.expire(expired, key=key)])
+    do(alice.settle(late, 30, key=key))
+    do(alice.void(still_open, key=key))
+    still_open = alice.hold(100, key=key)
+    clock.set(HALF_PAST_TEN + timedelta(hours=2, minutes=5))
+    assert rollups.roll_up() == 3
+    assert alice.wallet == (910, 100, 3)
+    assert bob.wallet == (-700, 0, 1)
+    assert verifier.violations() == []
+    return World(clock, alice, bob, key, settled, late, expired, voided, still_open)
+
+
+def tamper(sql: str, *params: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(PROTECTION)
+    tamper_more(sql, *params)
+
+
+def tamper_more(sql: str, *params: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        assert cursor.rowcount == 1, "the tampering hit nothing, or too much"
+
+
+def found() -> set[tuple[str, str]]:
+    return {(violation.invariant, violation.subject) for violation in verifier.violations()}
+
+
+def details() -> list[str]:
+    return [violation.detail for violation in verifier.violations()]
+
+
+INVARIANTS = (
+    BALANCE := "balance is the sum of its entries",
+    SEQ := "seq counts the entries",
+    HELD := "held is the sum of open holds",
+    CHAIN := "the chain of balances has no gap",
+    ACCOUNT := "an entry names the account of its kind",
+    CALL := "a settled call has one usage entry of what it was charged",
+    FLOOR := "a limited wallet is above its floor",
+    METER := "a meter is the sum of its windows' holds",
+    OVERDUE := "no hold outlives its time",
+    CONTRA := "contra accounts sum to the balances",
+    USAGE := "usage says what was charged",
+    ROLLUP := "roll-ups are the sums of usage",
+)
+
+
+def test_every_invariant_has_its_test() -> None:
+    named = re.findall(r"^SELECT '((?:[^']|'')+)'", verifier.VIOLATIONS, re.MULTILINE)
+    assert {text.replace("''", "'") for text in named} == set(INVARIANTS)
+
+
+def test_healthy_books_have_no_violation(world: World) -> None:
+    assert verifier.violations() == []
+    assert verifier.report() == {"wallets": 2, "entries": 4, "violations": []}
+
+
+# --- The wallet -------------------------------------------------------------------------------
+
+
+def test_a_changed_balance(world: World) -> None:
+    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.id)
+    assert found() == {(BALANCE, str(world.alice.id)), (CONTRA, "all")}
+    assert details() == ["posted 915, entries 910", "entries 210, balances 215"]
+
+
+def test_money_moved_from_one_wallet_to_another(world: World) -> None:
+    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.id)
+    tamper_more("UPDATE billing_wallet SET posted = posted - 5 WHERE organization_id = %s", world.bob.id)
+    assert found() == {(BALANCE, str(world.alice.id)), (BALANCE, str(world.bob.id))}
+
+
+def test_a_changed_seq(world: World) -> None:
+    tamper("UPDATE billing_wallet SET seq = seq + 1 WHERE organization_id = %s", world.alice.id)
+    assert found() == {(SEQ, str(world.alice.id))}
+    assert details() == ["seq 4, entries 3, highest 3"]
+
+
+@pytest.mark.parametrize("by", [1, -1])
+def test_a_changed_held_amount(world: World, by: int) -> None:
+    tamper("UPDATE billing_wallet SET held = held + %s WHERE organization_id = %s", by, world.alice.id)
+    assert found() == {(HELD, str(world.alice.id))}
+    assert details() == [f"held {100 + by}, open holds 100"]
+
+
+def test_a_hold_that_was_freed_in_its_row_only(world: World) -> None:
+    tamper("UPDATE billing_hold SET state = 'voided', resolved_at = now() WHERE id = %s", world.open)
+    assert found() == {(HELD, str(world.alice.id)), (METER, str(world.key))}
+
+
+def test_a_wallet_below_its_floor(world: World) -> None:
+    tamper("UPDATE billing_wallet SET unlimited = false, overdraft = 699 WHERE organization_id = %s", world.bob.id)
+    assert found() == {(FLOOR, str(world.bob.id))}
+    assert details() == ["posted -700, held 0, overdraft 699"]
+
+
+def test_a_wallet_exactly_at_its_floor_is_right(world: World) -> None:
+    tamper("UPDATE billing_wallet SET unlimited = false, overdraft = 700 WHERE organization_id = %s", world.bob.id)
+    assert verifier.violations() == []
+
+
+# --- Entries ----------------------------------------------------------------------------------
+
+
+def test_an_entry_that_disappeared(world: World) -> None:
+    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 2", world.alice.id)
+    alice = str(world.alice.id)
+    assert found() == {(BALANCE, alice), (SEQ, alice), (CHAIN, alice), (CALL, str(world.settled)), (CONTRA, "all")}
+
+
+def test_the_last_entry_that_disappeared_together_with_its_balance(world: World) -> None:
+    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 3", world.alice.id)
+    tamper_more("UPDATE billing_wallet SET posted = 940, seq = 2 WHERE organization_id = %s", world.alice.id)
+    assert found() == {(CALL, str(world.late))}
+    assert details() == ["expired, charged 30, entry "]
+
+
+def test_a_changed_balance_after(world: World) -> None:
+    tamper("UPDATE billing_entry SET balance_after = 950 WHERE wallet_id = %s AND seq = 2", world.alice.id)
+    assert found() == {(CHAIN, str(world.alice.id))}
+    assert details() == ["entry 2: 1000 -60 is not 950", "entry 3: 950 -30 is not 910"]
+
+
+def test_a_gap_between_entries(world: World) -> None:
+    tamper("UPDATE billing_entry SET seq = 4 WHERE wallet_id = %s AND seq = 3", world.alice.id)
+    assert found() == {(SEQ, str(world.alice.id)), (CHAIN, str(world.alice.id))}
+
+
+def test_a_changed_amount(world: World) -> None:
+    tamper("UPDATE billing_entry SET amount = -30 WHERE wallet_id = %s AND seq = 2", world.alice.id)
+    alice = str(world.alice.id)
+    assert found() == {(BALANCE, alice), (CHAIN, alice), (CALL, str(world.settled)), (CONTRA, "all")}
+
+
+def test_an_entry_booked_against_another_account(world: World) -> None:
+    tamper("UPDATE billing_entry SET contra = 'promotion' WHERE wallet_id = %s AND seq = 2", world.alice.id)
+    assert found() == {(ACCOUNT, str(world.alice.id))}
+    assert details() == ["entry 2: usage against promotion"]
+
+
+# --- Calls ------------------------------------------------------------------------------------
+
+
+def test_a_second_charge_for_one_call_that_the_balance_agrees_with(world: World) -> None:
+    tamper(SECOND_CHARGE, world.alice.id, world.settled)
+    tamper_more("UPDATE billing_wallet SET posted = posted - 60, seq = 4 WHERE organization_id = %s", world.alice.id)
+    assert found() == {(CALL, str(world.settled))}
+    assert details() == ["settled, charged 60, entry 120"]
+
+
+SECOND_CHARGE = """
+INSERT INTO billing_entry (wallet_id, seq, kind, contra, amount, balance_after, hold_id, actor, reason, created_at)
+VALUES (%s, 4, 'usage', 'revenue', -60, 850, %s, '', '', now())
+"""
+
+
+def test_a_call_charged_to_another_wallet(world: World) -> None:
+    tamper("UPDATE billing_entry SET hold_id = %s WHERE hold_id = %s", world.voided, world.settled)
+    assert found() == {(CALL, str(world.settled)), (CALL, str(world.voided))}
+
+
+def test_an_entry_of_a_call_of_another_wallet(world: World) -> None:
+    tamper("UPDATE billing_hold SET wallet_id = %s WHERE id = %s", world.bob.id, world.settled)
+    assert found() == {(CALL, str(world.settled)), (USAGE, str(world.settled))}
+
+
+def test_a_settled_call_without_a_charge(world: World) -> None:
+    tamper("UPDATE billing_hold SET state = 'settled' WHERE id = %s", world.expired)
+    assert found() == {(CALL, str(world.expired))}
+    assert details() == ["settled, charged , entry "]
+
+
+def test_a_late_charge_called_a_timely_one(world: World) -> None:
+    tamper("UPDATE billing_entry SET kind = 'usage' WHERE hold_id = %s", world.late)
+    assert found() == {(CALL, str(world.late))}
+
+
+def test_a_hold_that_says_another_charge_than_its_entry(world: World) -> None:
+    tamper("UPDATE billing_hold SET charged = 59 WHERE id = %s", world.settled)
+    assert found() == {(CALL, str(world.settled)), (USAGE, str(world.settled)), (METER, str(world.key))}
+    assert "settled, charged 59, entry 60" in details()
+
+
+def test_a_hold_that_nobody_swept(world: World) -> None:
+    allowed_s = verifier.SWEEPS_ALLOWED * 30
+    world.clock.set(world.clock.now + timedelta(seconds=300 + allowed_s))
+    assert verifier.violations() == []
+    world.clock.set(world.clock.now + timedelta(microseconds=1))
+    assert found() == {(OVERDUE, str(world.open))}
+    assert details() == ["expired at 2026-11-18 12:40:00+00"]
+
+
+# --- Meters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", ["day", "week", "month", "total"])
+@pytest.mark.parametrize("figure", ["spent", "held"])
+def test_a_changed_meter(world: World, window: str, figure: str) -> None:
+    name = f"{window}_{figure}"
+    tamper(f"UPDATE billing_meter SET {name} = {name} + 1 WHERE key_id = %s", world.key)
+    assert found() == {(METER, str(world.key))}
+
+
+def test_a_meter_that_disappeared(world: World) -> None:
+    tamper("DELETE FROM billing_meter WHERE key_id = %s", world.key)
+    assert found() == {(METER, str(world.key))}
+    assert details() == ["no meter; holds say 90 spent and 100 held"]
+
+
+# --- Usage and roll-ups -----------------------------------------------------------------------
+
+
+def test_a_usage_row_that_says_another_charge(world: World) -> None:
+    tamper("UPDATE billing_usage SET charged = 61 WHERE hold_id = %s", world.settled)
+    assert found() == {(USAGE, str(world.settled)), (ROLLUP, str(world.alice.id))}
+    assert "usage 61, hold 60" in details()
+
+
+def test_a_usage_row_that_disappeared(world: World) -> None:
+    tamper("DELETE FROM billing_usage WHERE hold_id = %s", world.late)
+    assert found() == {(USAGE, str(world.late))}
+    assert details() == ["usage , hold 30"]
+
+
+def test_a_usage_row_under_another_organization(world: World) -> None:
+    tamper("UPDATE billing_usage SET wallet_id = %s WHERE hold_id = %s", world.bob.id, world.late)
+    assert found() == {(USAGE, str(world.late))}
+
+
+ALICES_HOUR = "wallet_id = %s AND hour = '2026-11-18 10:00+00'"
+FIGURES = [
+    "requests",
+    "errors",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_pico",
+    "charged",
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_changed_roll_up(world: World, figure: str) -> None:
+    tamper(f"UPDATE billing_usagehour SET {figure} = {figure} + 1 WHERE {ALICES_HOUR}", world.alice.id)
+    assert found() == {(ROLLUP, str(world.alice.id))}
+
+
+def test_a_roll_up_that_disappeared(world: World) -> None:
+    tamper(f"DELETE FROM billing_usagehour WHERE {ALICES_HOUR}", world.alice.id)
+    assert found() == {(ROLLUP, str(world.alice.id))}
+    assert details() == ["2026-11-18 10:00:00+00 sandbox/echo: usage 1 requests, 60 charged; roll-up 0, 0"]
+
+
+@pytest.mark.parametrize("change", ["model = 'other'", "provider = 'other'", "key_id = NULL"])
+def test_usage_rolled_up_under_another_name(world: World, change: str) -> None:
+    tamper(f"UPDATE billing_usagehour SET {change} WHERE {ALICES_HOUR}", world.alice.id)
+    assert found() == {(ROLLUP, str(world.alice.id))}
+
+
+def test_the_hour_that_still_runs_is_not_compared(world: World) -> None:
+    tamper("UPDATE billing_usagehour SET charged = 7 WHERE hour = '2026-11-18 12:00+00'")
+    assert verifier.violations() == []
