@@ -11,7 +11,6 @@ from billing import money
 from completions.catalog import Route
 from completions.schema import Chat
 
-CACHE_MARK = b'"cache_control"'
 # What a search model may do with one question; wire.md C.13 maps "high" to ten searches.
 WEB_SEARCHES_MAX = 10
 
@@ -38,7 +37,7 @@ def cost_bound(chat: Chat, route: Route, prompt_tokens: int) -> CostBound:
     """`prompt_tokens` is the upper estimate of tokens.py, at most the route's context."""
     rates = route.price.rates(prompt_tokens)
     input_pico = _dearest(rates.input, rates.audio_input)
-    if any(CACHE_MARK in bytes(chat.raw[name]) for name in ("messages", "tools") if name in chat.raw):
+    if chat.marks_cache:
         input_pico = _dearest(input_pico, rates.cache_write_5m, rates.cache_write_1h)
     searches = WEB_SEARCHES_MAX if chat.fields.web_search_options else 0
     fixed = prompt_tokens * input_pico + (rates.request or 0) + searches * (rates.web_search or 0)

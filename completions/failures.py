@@ -1,13 +1,9 @@
 """What goes wrong on the way to a provider and back, as one of the adapters' failures."""
 
-import logging
-
 from completions import errors
 from completions.providers.base import Adapter, UpstreamFailure, nonsense
 from completions.sse import EventTooLarge
 from completions.upstream import UpstreamAnswer, UpstreamError
-
-logger = logging.getLogger(__name__)
 
 _UNREACHED = {
     "connect": "The model's provider could not be reached.",
@@ -29,7 +25,7 @@ def of_exception(error: Exception) -> UpstreamFailure:
         return UpstreamFailure("unavailable", errors.ProviderUnavailable(_UNREACHED[error.kind]), error.kind)
     if isinstance(error, EventTooLarge):
         return nonsense("an event is too large")
-    logger.error("a call failed on our side: %s", type(error).__name__, exc_info=error)
+    errors.log_unexpected(error)
     return UpstreamFailure("nonsense", errors.InternalError(), type(error).__name__)
 
 

@@ -228,7 +228,7 @@ class Gateway:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, errors.GatewayError):
-            logger.error("a call ended in %s", type(error).__name__, exc_info=error)
+            errors.log_unexpected(error)
 
 
 def whole_answer(call: Call, answer: Answer, settled: Settled) -> bytes:

@@ -72,7 +72,10 @@ class Listener:
     """Hands every notification of our channel to `notified`, and says when it is and is not listening."""
 
     def __init__(
-        self, database_url: str, notified: Callable[[str], Awaitable[None]], listening: Callable[[bool], None]
+        self,
+        database_url: str,
+        notified: Callable[[str], Awaitable[None]],
+        listening: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._database_url = database_url
         self._notified = notified
@@ -86,14 +89,14 @@ class Listener:
                 logger.warning("not listening for changes: %s", error)
             except Exception:
                 logger.exception("a notification could not be handled")
-            self._listening(False)
+            await self._listening(False)
             await asyncio.sleep(RETRY_S)
 
     async def _listen(self) -> None:
         connection = await connect(self._database_url, "listener")
         try:
             await connection.execute(f"LISTEN {CHANNEL}")
-            self._listening(True)
+            await self._listening(True)
             async for notification in connection.notifies():
                 await self._notified(notification.payload)
         finally:

@@ -84,8 +84,10 @@ class Runtime:
         elif payload == CATALOG_CHANGED:
             await self._load_catalog()
 
-    def _listening(self, is_listening: bool) -> None:
+    async def _listening(self, is_listening: bool) -> None:
         self.directory.listening(is_listening)
+        if is_listening:
+            await self._load_catalog()  # what changed while nobody listened
 
     async def _load_catalog(self) -> None:
         self.gateway.catalog = await asyncio.to_thread(fresh_catalog)

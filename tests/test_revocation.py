@@ -44,7 +44,7 @@ class Lane:
         if payload == KEYS_CHANGED:
             self.directory.invalidate()
 
-    def listening(self, is_listening):
+    async def listening(self, is_listening):
         self.directory.listening(is_listening)
         if is_listening:
             self.is_listening.set()
