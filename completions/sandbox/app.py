@@ -9,10 +9,9 @@
 /_sandbox/reset            POST          forget all calls, back to the directive of the start
 """
 
-import secrets
-import string
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,18 +22,19 @@ from completions.sandbox import bill, brain, directives, faults
 from completions.sandbox.calls import Call, Journal, State
 from completions.sandbox.cards import ANY_MODEL, Card
 from completions.sandbox.conversation import Refusal
+from completions.sandbox.dialect import Asked, Dialect
 from completions.sandbox.directives import BadDirective, Directive
-from completions.sandbox.openrouter import errors, replies, request, side
-from completions.sandbox.openrouter.exchange import ENCODER, JSON, Exchange
+from completions.sandbox.exchange import Exchange
+from completions.sandbox.openrouter import errors, side
+from completions.sandbox.openrouter.dialect import OpenRouter
+from completions.sandbox.openrouter.shapes import ENCODER, JSON
 from completions.sandbox.player import Player
 from completions.sandbox.steps import Whole
 from completions.sandbox.wire import ClientLeft, Message, Receive, Send, Wire
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 CALLS_SHOWN_MAX = 1000
-INVALID_KEY = "invalid"
-_ALPHABET = string.ascii_letters + string.digits
-_ID_CHARS = 20
+OPENROUTER: Dialect = OpenRouter()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +68,9 @@ class Sandbox:
         try:
             await self._route(scope, wire)
         except Refusal as refusal:
-            await wire.whole(errors.refused(refusal))
+            await wire.whole(OPENROUTER.refused(refusal))
         except ClientLeft:
-            return
+            return  # before its body was read: there is nobody to answer and nothing to record
         finally:
             wire.release()
 
@@ -86,48 +86,47 @@ class Sandbox:
 
     # --- Answers ----------------------------------------------------------------------------
 
-    async def complete(self, scope: Message, wire: Wire) -> None:
+    async def answer(self, scope: Message, wire: Wire, *, dialect: Dialect) -> None:
         headers = _headers(scope)
-        call = self._received(scope, headers)
+        call = self._received(dialect, scope, headers)
         try:
             body = await wire.body(BODY_BYTES_MAX)
-            exchange = self._answered(call, headers, body)
+            exchange = self._answered(dialect, call, headers, body)
         except Refusal as refusal:
-            self._refuse(call, refusal)
-            raise
+            call.status, call.refusal = refusal.status, refusal.message
+            self.journal.close(call, "refused")
+            await wire.whole(dialect.refused(refusal))
+            return
         except ClientLeft:
             call.disconnected_at = wire.left_at
             self.journal.close(call, "cancelled")
-            raise
-        await self._play(call, exchange, wire)
+            return
+        await self._play(dialect, call, exchange, wire)
 
-    def _received(self, scope: Message, headers: dict[str, str]) -> Call:
+    def _received(self, dialect: Dialect, scope: Message, headers: dict[str, str]) -> Call:
         now = time.time()
-        call = Call(id=_generation_id(now), path=scope["path"], received_at=now, header_names=sorted(headers))
+        call = Call(id=dialect.new_id(now), path=scope["path"], received_at=now, header_names=sorted(headers))
         if self.journal.keep:
             call.kept_headers = headers
         self.journal.open(call)
         return call
 
-    def _answered(self, call: Call, headers: dict[str, str], body: bytes) -> Exchange:
+    def _answered(self, dialect: Dialect, call: Call, headers: dict[str, str], body: bytes) -> Exchange:
         """From bytes to the answer; everything a provider refuses is refused on the way."""
         call.body_bytes, call.body_sha256 = len(body), sha256(body).hexdigest()
         call.kept_body = body if self.journal.keep else None
-        _authorize(headers)
-        _expect_json(headers)
-        asked = request.decode(body)
-        call.model, call.stream, call.max_tokens = asked.model, bool(asked.stream), asked.bound
+        dialect.authorize(headers)
+        asked = dialect.decode(headers, body)
+        call.model, call.max_tokens, call.user = asked.model, asked.bound, asked.user or ""
         call.fields = sorted(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
         directive = self._directive(asked)
         card = self._card(asked.model)
-        question = request.question(asked, card)
+        question = asked.question(card)
         answer = brain.answer(question, card.max_output_tokens, directive)
         cost = bill.of(question, answer, directive, card)
-        exchange = Exchange(call.id, int(call.received_at), question, answer, directive, card, cost)
-        _note(call, exchange, asked.user)
-        return exchange
+        return Exchange(call.id, int(call.received_at), question, answer, directive, card, cost)
 
-    def _directive(self, asked: request.Request) -> Directive:
+    def _directive(self, asked: Asked) -> Directive:
         try:
             return directives.of(self.default, asked.metadata, asked.user)
         except BadDirective as error:
@@ -141,25 +140,22 @@ class Sandbox:
             raise Refusal(400, f"{model} is not a valid model ID", {"error_type": "invalid_request"})
         return card
 
-    def _refuse(self, call: Call, refusal: Refusal) -> None:
-        call.status, call.refusal = refusal.status, refusal.message
-        self.journal.close(call, "refused")
-
-    async def _play(self, call: Call, x: Exchange, wire: Wire) -> None:
+    async def _play(self, dialect: Dialect, call: Call, x: Exchange, wire: Wire) -> None:
         def over(state: State) -> None:
             call.disconnected_at = wire.left_at
             call.bill = _billed(x, call, state)
-            call.finish_reason, call.native_finish_reason = _ended(x, state)
+            call.finish_reason, call.native_finish_reason = _finish(dialect, x, state)
             self.journal.close(call, state)
 
+        _note(dialect, call, x)
         fault = x.directive.damage
         drains = fault is None and (not x.question.stream or x.directive.cancel == "drain")
-        await Player(wire, call, over, drains=drains).play(faults.damaged(replies.steps(x), fault))
+        await Player(wire, call, over, drains=drains).play(faults.damaged(dialect.steps(x), fault))
 
     # --- Side endpoints ---------------------------------------------------------------------
 
     async def generation(self, scope: Message, wire: Wire) -> None:
-        _authorize(_headers(scope))
+        OPENROUTER.authorize(_headers(scope))
         wanted = parse_qs(scope["query_string"].decode()).get("id", [""])[0]
         call = self.journal.find(wanted)
         if call is None:
@@ -170,11 +166,11 @@ class Sandbox:
         await wire.whole(_json(side.models((self.config.cards or {}).values())))
 
     async def key(self, scope: Message, wire: Wire) -> None:
-        _authorize(_headers(scope))
+        OPENROUTER.authorize(_headers(scope))
         await wire.whole(_json(side.key(self.journal.usage_usd)))
 
     async def account(self, scope: Message, wire: Wire) -> None:
-        _authorize(_headers(scope))
+        OPENROUTER.authorize(_headers(scope))
         await wire.whole(_json(side.account(self.journal.usage_usd)))
 
     # --- Controls ---------------------------------------------------------------------------
@@ -206,7 +202,7 @@ class _Default(msgspec.Struct):
 
 
 _ROUTES: dict[str, dict[str, Handler]] = {
-    "/api/v1/chat/completions": {"POST": Sandbox.complete},
+    "/api/v1/chat/completions": {"POST": partial(Sandbox.answer, dialect=OPENROUTER)},
     "/api/v1/generation": {"GET": Sandbox.generation},
     "/api/v1/models": {"GET": Sandbox.models},
     "/api/v1/key": {"GET": Sandbox.key},
@@ -221,25 +217,19 @@ def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _authorize(headers: dict[str, str]) -> None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise Refusal(401, "No auth credentials found")
-    if key.strip() == INVALID_KEY:
-        raise Refusal(401, "User not found.")
-
-
-def _expect_json(headers: dict[str, str]) -> None:
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(400, "Content-Type must be application/json", {"error_type": "invalid_request"})
-
-
-def _note(call: Call, x: Exchange, user: str | None) -> None:
-    """What the receipt of the call will say."""
-    call.provider, call.model = x.provider, x.model
+def _note(dialect: Dialect, call: Call, x: Exchange) -> None:
+    """What is known of the call before its reply."""
+    call.model, call.provider, call.stream = x.model, dialect.provider(x), x.question.stream
     call.fault = x.directive.fault or ""
     call.billed_usd, call.generation_ms = x.directive.billed, x.directive.generation_ms
-    call.user = user or ""
+
+
+def _finish(dialect: Dialect, x: Exchange, state: State) -> tuple[str | None, str | None]:
+    """The finish reasons of a receipt: none for what was broken off, `error` for what failed at the provider."""
+    fault = x.directive.damage
+    if fault and fault.bills == "free":
+        return "error", None
+    return (x.finish, dialect.native_finish(x)) if state == "finished" else (None, None)
 
 
 def _billed(x: Exchange, call: Call, state: State) -> bill.Bill:
@@ -252,18 +242,6 @@ def _billed(x: Exchange, call: Call, state: State) -> bill.Bill:
     hidden = 0 if x.question.reasoning_shown else len(x.answer.reasoning)
     delivered = bill.of_delivered(x.question, call.delivered_tokens + hidden, x.directive, x.card)
     return bill.free(delivered) if how == "free" else delivered
-
-
-def _ended(x: Exchange, state: State) -> tuple[str | None, str | None]:
-    """The finish reasons of a receipt: none for what was broken off, `error` for what failed at the provider."""
-    fault = x.directive.damage
-    if fault and fault.bills == "free":
-        return "error", None
-    return (x.finish, x.native_finish) if state == "finished" else (None, None)
-
-
-def _generation_id(now: float) -> str:
-    return f"gen-{int(now)}-{''.join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))}"
 
 
 def _json(value: Any) -> Whole:

@@ -83,6 +83,7 @@ class Journal:
 
     def reset(self) -> None:
         self._calls: OrderedDict[str, Call] = OrderedDict()
+        self._open: set[str] = set()
         self._over: Counter[str] = Counter()
         self.received = 0
         self.usage_usd = Decimal(0)
@@ -90,12 +91,16 @@ class Journal:
     def open(self, call: Call) -> None:
         self.received += 1
         self._calls[call.id] = call
+        self._open.add(call.id)
         if len(self._calls) > CALLS_MAX:
             self._calls.popitem(last=False)
 
     def close(self, call: Call, state: State) -> None:
         call.state = state
         call.finished_at = time.time()
+        if call.id not in self._open:
+            return  # it began before a reset: nobody asks for it any more
+        self._open.discard(call.id)
         self._over[state] += 1
         self.usage_usd += call.bill.cost_usd
 
@@ -112,4 +117,4 @@ class Journal:
 
     def counters(self) -> dict[str, int]:
         over = {state: self._over[state] for state in ("finished", "cancelled", "refused", "failed")}
-        return {"received": self.received, **over, "in_flight": self.received - sum(over.values())}
+        return {"received": self.received, **over, "in_flight": len(self._open)}

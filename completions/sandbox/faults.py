@@ -115,6 +115,9 @@ KINDS = {
 }
 
 
+_BY_STATUS = frozenset({"http", "html"})
+
+
 class Fault(msgspec.Struct, frozen=True):
     name: str
     number: int
@@ -132,7 +135,10 @@ def parse(text: str) -> Fault:
         raise ValueError(f"unknown fault {name!r}")
     if colon and (kind.number is None or not number.isdecimal()):
         raise ValueError(f"fault {name!r} takes {'no' if kind.number is None else 'a whole'} number")
-    return Fault(name, int(number) if number else kind.number or 0)
+    fault = Fault(name, int(number) if number else kind.number or 0)
+    if name in _BY_STATUS and not 200 <= fault.number <= 599:
+        raise ValueError(f"fault {name!r} takes an HTTP status")
+    return fault
 
 
 def damaged(steps: Steps, fault: Fault | None) -> Steps:

@@ -51,9 +51,8 @@ def _webp_lossless(data: bytes) -> tuple[int, int]:
 
 
 def _webp_extended(data: bytes) -> tuple[int, int]:
-    width = int.from_bytes(data[24:27], "little") + 1
-    height = int.from_bytes(data[27:30], "little") + 1
-    return width, height
+    low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+    return (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
 
 
 _WEBP_SIZES = {b"VP8 ": _webp_lossy, b"VP8L": _webp_lossless, b"VP8X": _webp_extended}

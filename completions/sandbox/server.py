@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import uvicorn
@@ -58,6 +58,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """To be told to stop is a regular end: uvicorn would raise the signal again after it."""
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
 
     def serve_until_stopped(self) -> None:
         self.run(sockets=[self._listener])

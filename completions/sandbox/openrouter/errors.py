@@ -3,7 +3,7 @@
 from typing import Any
 
 from completions.sandbox.conversation import Refusal
-from completions.sandbox.openrouter.exchange import ENCODER, JSON
+from completions.sandbox.openrouter.shapes import ENCODER, JSON
 from completions.sandbox.steps import Whole
 
 USER_ID = "user_2abcdefghijklmnopqrstuvwxyz"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from completions.sandbox import media
 from completions.sandbox.conversation import CallPieces
-from completions.sandbox.openrouter.exchange import Exchange
+from completions.sandbox.exchange import Exchange
 
 SPEECH_S = 3600
 _CITED_CHARS_MAX = 80
@@ -19,7 +19,7 @@ _VARIANTS = (*"sednryl.,;:!?-'", "ly", "ing", "ed", "er", "es")
 def message(x: Exchange) -> dict[str, Any]:
     """Of a whole answer. Next to tool calls the content is "", not null, as recorded."""
     said: dict[str, Any] = {"role": "assistant", "content": "".join(x.answer.pieces), "refusal": None}
-    shown = "".join(x.answer.reasoning) if x.question.reasoning_shown else ""
+    shown = "".join(x.reasoning)
     said["reasoning"] = shown or None
     if shown:
         said["reasoning_details"] = _details(x, shown)

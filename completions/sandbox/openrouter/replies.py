@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from completions.sandbox.exchange import Exchange
 from completions.sandbox.faults import Fault
-from completions.sandbox.openrouter import errors, message, stream
-from completions.sandbox.openrouter.exchange import ENCODER, JSON, Exchange
+from completions.sandbox.openrouter import errors, message, shapes, stream
+from completions.sandbox.openrouter.shapes import ENCODER, JSON
 from completions.sandbox.openrouter.usage import usage
 from completions.sandbox.steps import Data, End, Steps, Whole
 
@@ -30,10 +31,10 @@ def body(x: Exchange) -> dict[str, Any]:
         "index": 0,
         "logprobs": message.logprobs(x, x.answer.pieces),
         "finish_reason": x.finish,
-        "native_finish_reason": x.native_finish,
+        "native_finish_reason": shapes.native_finish(x),
         "message": message.message(x),
     }
-    return {**x.envelope("chat.completion"), "service_tier": "default", "choices": [choice], **usage(x)}
+    return {**shapes.envelope(x, "chat.completion"), "service_tier": "default", "choices": [choice], **usage(x)}
 
 
 def _whole(x: Exchange, content: dict[str, Any]) -> Steps:
@@ -41,7 +42,7 @@ def _whole(x: Exchange, content: dict[str, Any]) -> Steps:
     d = x.directive
     chunks = -(-x.answer.tokens // d.chunk)
     yield from stream.wait(d.head_ms + d.first_ms + d.delay_ms * (chunks - 1))
-    yield Whole(200, (*JSON, *x.headers), ENCODER.encode(content), x.answer.tokens)
+    yield Whole(200, (*JSON, *shapes.headers(x)), ENCODER.encode(content), x.answer.tokens)
 
 
 def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.DONE) -> Steps:
@@ -101,7 +102,7 @@ def _midstream_recorded(x: Exchange, fault: Fault) -> Steps:
 def _whole_error(x: Exchange, chunks: int, error: dict[str, Any]) -> Steps:
     partial = {"role": "assistant", "content": "".join(x.answer.pieces[: chunks * x.directive.chunk])}
     choice = {"index": 0, "finish_reason": "error", "native_finish_reason": None, "message": partial, "error": error}
-    return _whole(x, x.envelope("chat.completion") | {"choices": [choice]})
+    return _whole(x, shapes.envelope(x, "chat.completion") | {"choices": [choice]})
 
 
 def _cut(x: Exchange, chunks: int, last: bytes) -> Steps:
@@ -113,7 +114,7 @@ def _cut(x: Exchange, chunks: int, last: bytes) -> Steps:
 def _comments_only(x: Exchange, fault: Fault) -> Steps:
     if not x.question.stream:
         yield from stream.wait(x.directive.head_ms + x.directive.first_ms)
-        yield Whole(200, (*JSON, *x.headers), b"\n" * fault.number)
+        yield Whole(200, (*JSON, *shapes.headers(x)), b"\n" * fault.number)
         return
     yield from stream.opening(x)
     yield from stream.comments(fault.number) if fault.number else stream.endless_comments(x)
@@ -127,7 +128,7 @@ def _no_done(x: Exchange, _: Fault) -> Steps:
 def _no_choices(x: Exchange, _: Fault) -> Steps:
     if not x.question.stream:
         return _whole(x, {key: part for key, part in body(x).items() if key != "choices"})
-    first = Data(stream.sse(x.envelope(stream.CHUNK)), 1)
+    first = Data(stream.sse(shapes.envelope(x, stream.CHUNK)), 1)
     return _streamed(x, chain((first,), stream.chunks(x)))
 
 

@@ -188,6 +188,9 @@ class Request(Struct, frozen=True):
     def bound(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
+    def question(self, card: Card) -> Question:
+        return question(self, card)
+
 
 _DECODER = msgspec.json.Decoder(Request)
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from completions.sandbox.conversation import CallPieces
-from completions.sandbox.openrouter import message
-from completions.sandbox.openrouter.exchange import ENCODER, MARK, Exchange
+from completions.sandbox.exchange import Exchange
+from completions.sandbox.openrouter import message, shapes
+from completions.sandbox.openrouter.shapes import ENCODER, MARK
 from completions.sandbox.openrouter.usage import usage
 from completions.sandbox.steps import Data, Head, Headers, Steps, Wait
 
@@ -24,7 +25,7 @@ def wait(ms: float) -> Steps:
 def opening(x: Exchange) -> Steps:
     """Everything before the first chunk: the head and comments are out long before it."""
     yield from wait(x.directive.head_ms)
-    yield Head(200, (*EVENT_STREAM, *x.headers))
+    yield Head(200, (*EVENT_STREAM, *shapes.headers(x)))
     yield from comments(x.directive.comments)
     left_ms, step_ms = x.directive.first_ms, x.directive.comment_ms
     while step_ms and left_ms > step_ms:
@@ -61,7 +62,7 @@ def closing(x: Exchange) -> Steps:
     if not shown:
         return
     if x.directive.usage_place == "empty_choices":  # March 2026
-        yield Data(sse(x.envelope(CHUNK) | {"choices": []} | shown))
+        yield Data(sse(shapes.envelope(x, CHUNK) | {"choices": []} | shown))
     elif x.directive.usage_place == "2025":
         yield Data(event(x, {"content": ""}, extra=shown))
     else:  # July 2026: the finish once more
@@ -69,7 +70,7 @@ def closing(x: Exchange) -> Steps:
 
 
 def _finish(x: Exchange, extra: dict[str, Any] | None = None) -> bytes:
-    return event(x, {"content": ""}, finish=x.finish, native=x.native_finish, extra=extra)
+    return event(x, {"content": ""}, finish=x.finish, native=shapes.native_finish(x), extra=extra)
 
 
 def event(
@@ -88,7 +89,7 @@ def event(
         "native_finish_reason": native,
         "logprobs": logprobs,
     }
-    chunk = x.envelope(CHUNK) | {"choices": [choice]}
+    chunk = shapes.envelope(x, CHUNK) | {"choices": [choice]}
     return sse(chunk | extra if extra else chunk)
 
 
@@ -98,7 +99,7 @@ def sse(value: dict[str, Any]) -> bytes:
 
 def chunks(x: Exchange) -> Iterator[Data]:
     """The answer in chunks; each step says how many output tokens it carries."""
-    if x.question.reasoning_shown and x.answer.reasoning:
+    if x.reasoning:
         yield from _reasoning_chunks(x)
     for group in _groups(x.answer.pieces, x.directive.chunk):
         yield Data(event(x, _said(x, group), logprobs=message.logprobs(x, group)), len(group))
@@ -115,7 +116,7 @@ def _said(x: Exchange, pieces: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _reasoning_chunks(x: Exchange) -> Iterator[Data]:
-    for group in _groups(x.answer.reasoning, x.directive.chunk):
+    for group in _groups(x.reasoning, x.directive.chunk):
         text = "".join(group)
         delta = {"content": "", "reasoning": text, "reasoning_details": [message.detail(x, text)]}
         yield Data(event(x, delta), len(group))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from completions.sandbox.bill import Bill
-from completions.sandbox.openrouter.exchange import Exchange
+from completions.sandbox.exchange import Exchange
 
 ABSURD_TOKENS = 10**18
 
