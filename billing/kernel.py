@@ -275,7 +275,7 @@ def decide(books: Books, command: AnyCommand) -> Outcome:
 
 
 def _reserve(books: Books, wallet: Wallet, command: Reserve) -> Outcome:
-    if known := books.holds.get(command.hold_id):
+    if known := _hold(books, command):
         return Held(known.amount, replayed=True)
     if refusal := _no_authority(books, wallet, command):
         return refusal
@@ -345,7 +345,7 @@ def _open(books: Books, wallet: Wallet, meter: Meter | None, command: Reserve, a
 
 
 def _settle(books: Books, wallet: Wallet, command: Settle) -> Outcome:
-    hold = books.holds.get(command.hold_id)
+    hold = _hold(books, command)
     if hold is None:
         return Refused("unknown_hold")
     if hold.state == "voided":
@@ -365,11 +365,17 @@ def _settle(books: Books, wallet: Wallet, command: Settle) -> Outcome:
         books.changed_holds.add(hold.id)
     entry = _append(books, wallet, "late_usage" if late else "usage", -charged, hold_id=hold.id)
     hold.balance_after = entry.balance_after
-    if meter := books.meters.get(hold.key_id) if hold.key_id else None:
+    if meter := _meter(books, hold):
         _count(meter, hold.created_at, spent=charged)
         books.changed_meters.add(meter.key_id)
     books.new_receipts.append((hold, command.receipt))
     return Settled(charged, _told(wallet, hold), late=late)
+
+
+def _hold(books: Books, command: Reserve | Settle | Void | Mark | Expire) -> Hold | None:
+    """The command's call. Another wallet's is unknown here: only its own wallet is locked with it."""
+    hold = books.holds.get(command.hold_id)
+    return hold if hold is not None and hold.wallet_id == command.wallet_id else None
 
 
 def _told(wallet: Wallet, hold: Hold) -> int | None:
@@ -377,7 +383,7 @@ def _told(wallet: Wallet, hold: Hold) -> int | None:
 
 
 def _void(books: Books, wallet: Wallet, command: Void) -> Outcome:
-    hold = books.holds.get(command.hold_id)
+    hold = _hold(books, command)
     if hold is None or hold.state != "open":
         return Done(changed=False)
     _resolve(books, wallet, hold, "voided")
@@ -387,7 +393,7 @@ def _void(books: Books, wallet: Wallet, command: Void) -> Outcome:
 
 
 def _expire(books: Books, wallet: Wallet, command: Expire) -> Outcome:
-    hold = books.holds.get(command.hold_id)
+    hold = _hold(books, command)
     if hold is None or hold.state != "open" or hold.expires_at > books.now:
         return Done(changed=False)
     _resolve(books, wallet, hold, "expired")
@@ -395,7 +401,7 @@ def _expire(books: Books, wallet: Wallet, command: Expire) -> Outcome:
 
 
 def _mark(books: Books, command: Mark) -> Outcome:
-    hold = books.holds.get(command.hold_id)
+    hold = _hold(books, command)
     if hold is None or hold.state != "open":
         return Done(changed=False)
     hold.provider, hold.provider_ref = command.provider, command.provider_ref
@@ -410,7 +416,7 @@ def _resolve(books: Books, wallet: Wallet, hold: Hold, state: State) -> None:
     books.changed_holds.add(hold.id)
     wallet.held -= hold.amount
     books.changed_wallets.add(wallet.id)
-    if meter := books.meters.get(hold.key_id) if hold.key_id else None:
+    if meter := _meter(books, hold):
         _count(meter, hold.created_at, held=-hold.amount)
         books.changed_meters.add(meter.key_id)
 
@@ -494,6 +500,11 @@ def _running_meter(books: Books, command: Reserve) -> Meter | None:
             setattr(meter, f"{window}_spent", 0)
             setattr(meter, f"{window}_held", 0)
     return meter
+
+
+def _meter(books: Books, hold: Hold) -> Meter | None:
+    """The meter a hold is counted in. A KeyError is a command that forgot whose key it settles for."""
+    return None if hold.key_id is None else books.meters[hold.key_id]
 
 
 def _count(meter: Meter, created_at: datetime, *, held: int = 0, spent: int = 0) -> None:
