@@ -76,6 +76,9 @@ class Tenant:
     def key(self, **given: Any) -> UUID:
         return ApiKey.objects.create(organization_id=self.id, digest=os.urandom(32), **given).pk
 
+    def set_status(self, status: str) -> None:
+        Wallet.objects.filter(pk=self.id).update(status=status)
+
     @property
     def wallet(self) -> tuple[int, int, int]:
         """(posted, held, seq)"""
