@@ -240,6 +240,16 @@ def test_a_reset_forgets_the_calls_that_still_run(upstream: SandboxServer) -> No
     }
 
 
+def test_a_server_that_stops_cuts_the_calls_that_never_end() -> None:
+    with SandboxServer() as server:
+        connection = connect(server, chat("fault=stall_after:1", stream=True))
+        server.wait_until(lambda calls: bool(calls) and calls[-1].delivered_tokens == 1)
+        stopping_at = time.monotonic()
+    assert time.monotonic() - stopping_at < 1
+    assert server.calls[-1].state == "cancelled"
+    connection.close()
+
+
 def test_only_the_newest_calls_are_remembered() -> None:
     journal = Journal()
     for number in range(CALLS_MAX + 5):

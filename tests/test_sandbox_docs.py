@@ -74,6 +74,7 @@ def test_later_words_win_over_earlier_ones_and_over_the_default() -> None:
         "tokens=0",
         "tokens=many",
         "chunk=0",
+        "think=1000001",
         "delay_ms=-1",
         "usage=odd",
         "cancel=maybe",

@@ -17,8 +17,9 @@ METADATA_KEY = "sandbox"
 USER_PREFIX = "sandbox:"
 CHARS_MAX = 2048
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+TOKENS_MAX = 1_000_000
+Count = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=TOKENS_MAX)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 USAGE_PLACES = ("repeat", "empty_choices", "2025")

@@ -20,7 +20,7 @@ from completions.sandbox.wire import TRANSPORT
 
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 10
-GRACE_S = 1  # for calls that are still being answered when the server stops
+GRACE_S = 1  # for answers that take their time although nobody waits for them any more
 KEEPALIVE_S = 75
 BACKLOG = 4096
 
@@ -58,6 +58,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Calls under way are cut: some of them were told never to end."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets=sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """To be told to stop is a regular end: uvicorn would raise the signal again after it."""

@@ -34,15 +34,13 @@ _FORMATS = {
 
 
 class Hints:
-    """What a text offers to fill a schema with. `facts` answer a property by its name."""
+    """What a text offers to fill a schema with. `facts` answer a property by its name, `plain` any string."""
 
     def __init__(self, text: str, facts: dict[str, Json] | None = None, plain: str = "") -> None:
         self.text = text
         self.facts = facts or {}
         self.numbers = [float(found) if "." in found else int(found) for found in _NUMBER.findall(text)]
-        self.strings = _QUOTED.findall(text) or names(text) or _objects(text) or [plain or text]
-        if plain:
-            self.strings = [plain]
+        self.strings = [plain] if plain else _QUOTED.findall(text) or names(text) or _objects(text) or [text]
 
     def number(self, position: int) -> float | int | None:
         return self.numbers[min(position, len(self.numbers) - 1)] if self.numbers else None
