@@ -25,7 +25,8 @@ SELECT wallet_id, key_id, user_id, model, provider, date_trunc('hour', recorded_
 FROM billing_usage WHERE recorded_at >= date_trunc('hour', %s::timestamptz, 'UTC') GROUP BY 1, 2, 3, 4, 5, 6
 """
 ADVANCE = """
-INSERT INTO billing_rollupstate (id, through) VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET through = excluded.through
+INSERT INTO billing_rollupstate AS state (id, through) VALUES (1, %s)
+ON CONFLICT (id) DO UPDATE SET through = greatest(state.through, excluded.through)
 """
 
 
@@ -43,5 +44,5 @@ def roll_up() -> int:
         cursor.execute(CLEAR, [start])
         cursor.execute(FILL, [start])
         written = cursor.rowcount
-        cursor.execute(ADVANCE, [max(start, now - SETTLING)])
+        cursor.execute(ADVANCE, [now - SETTLING])
     return written
