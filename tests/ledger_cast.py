@@ -2,9 +2,12 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from threading import Barrier
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from django.db import connection
@@ -14,6 +17,7 @@ from billing import ledger
 from billing.kernel import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
 from billing.models import Price, Wallet
 
+T = TypeVar("T")
 MODEL = "sandbox/echo"
 ROWS: dict[str, str] = {
     "wallet": "SELECT posted, held, seq FROM billing_wallet WHERE organization_id = %s",
@@ -109,6 +113,22 @@ def one_row(name: str, id: UUID) -> tuple[Any, ...]:
         row = cursor.fetchone()
     assert row is not None
     return tuple(row)
+
+
+def at_once(jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """Each job in a thread with a connection of its own, started together."""
+    start = Barrier(len(jobs))
+
+    def work(job: Callable[[], T]) -> T:
+        try:
+            connection.ensure_connection()
+            start.wait()
+            return job()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(work, jobs))
 
 
 def make_hold_id(at: datetime | None = None) -> UUID:
