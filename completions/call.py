@@ -18,6 +18,8 @@ from completions.providers.base import Answer, Chunk, Reported, UpstreamFailure
 from completions.schema import Chat
 from completions.tokens import estimate_completion_tokens
 
+Attempt = dict[str, str | int]  # provider, outcome, milliseconds
+
 CANCELLED = "client_left"
 # OpenRouter knows a generation a little after it ended; Anthropic and plain servers have no look-up.
 RECONCILED_KINDS = {"openrouter": 5}
@@ -27,21 +29,30 @@ class Call:
     """Mutable, and owned by one task. Times are monotonic seconds, `created` is Unix time."""
 
     def __init__(
-        self, hold_id: UUID, principal: Principal, chat: Chat, route: Route, prompt_tokens_max: int, output_bound: int
+        self,
+        hold_id: UUID,
+        principal: Principal,
+        chat: Chat,
+        routes: tuple[Route, ...],
+        prompt_tokens_max: int,
+        output_bound: int,
     ) -> None:
         self.hold_id = hold_id
         self.principal = principal
         self.chat = chat
-        self.route = route
+        self.routes = routes
+        self.route = routes[0]  # the one being asked, in the end the one that answered
+        self.attempts: list[Attempt] = []
         self.prompt_tokens_max = prompt_tokens_max
         self.output_bound = output_bound
         self.created = int(time.time())
-        self.started_s = time.monotonic()
+        self.started_s = self.attempt_started_s = time.monotonic()
         self.first_token_ms: int | None = None
         self.begun = False  # the provider has answered 200: from here on it may bill us
         self.cancelled = False
         self.failure: UpstreamFailure | None = None
         self.reported: Reported | None = None
+        self.answer: Answer | None = None  # of a call that is not streamed
         self.provider_ref = ""
         self.system_fingerprint: str | None = None
         self.output_bytes = 0
@@ -68,6 +79,19 @@ class Call:
             return self.failure.error.code if self.failure.kind == "refused" else self.failure.kind
         return CANCELLED if self.cancelled else ""
 
+    def turn_to(self, route: Route) -> None:
+        """Ask this route next; what an earlier one left is forgotten."""
+        self.route = route
+        self.attempt_started_s = time.monotonic()
+        self.begun = False
+        self.failure = self.reported = self.system_fingerprint = None
+        self.provider_ref = self.finish_reason = ""
+        self.output_bytes = 0
+
+    def attempted(self, route: Route, outcome: str) -> None:
+        milliseconds = int((time.monotonic() - self.attempt_started_s) * 1000)
+        self.attempts.append({"provider": route.provider.name, "outcome": outcome, "milliseconds": milliseconds})
+
     def begin(self, provider_ref: str | None) -> None:
         self.begun = True
         self.provider_ref = provider_ref or ""
@@ -87,6 +111,7 @@ class Call:
             self.first_token_ms = self.elapsed_ms
 
     def absorb_answer(self, answer: Answer) -> None:
+        self.answer = answer
         self.output_bytes = answer.output_bytes
         self.reported = answer.reported
         self.failure = answer.failure
@@ -143,7 +168,7 @@ def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool, *,
         estimated=estimated,
         finish_reason=call.finish_reason,
         error_code=call.outcome,
-        attempts=({"provider": provider.name, "outcome": call.outcome or "ok", "milliseconds": latency_ms},),
+        attempts=tuple(call.attempts),
         first_token_ms=call.first_token_ms,
         latency_ms=latency_ms,
         reconciliation="pending" if due_s is not None and is_charged else "none",

@@ -1,6 +1,10 @@
 """What goes wrong on the way to a provider and back, as one of the adapters' failures."""
 
+from collections.abc import Iterable
+
 from completions import errors
+from completions.catalog import Route
+from completions.circuit import Circuits
 from completions.providers.base import Adapter, UpstreamFailure, nonsense
 from completions.sse import EventTooLarge
 from completions.upstream import UpstreamAnswer, UpstreamError
@@ -27,6 +31,14 @@ def of_exception(error: Exception) -> UpstreamFailure:
         return nonsense("an event is too large")
     errors.log_unexpected(error)
     return UpstreamFailure("nonsense", errors.InternalError(), type(error).__name__)
+
+
+def of_open_circuits(circuits: Circuits, routes: Iterable[Route]) -> UpstreamFailure:
+    """All of these providers have failed too often lately to be asked right now."""
+    retry_after_s = min(circuits.retry_after_s(route.provider.name) for route in routes)
+    message = "The model's provider has been failing and is left alone for a moment."
+    error = errors.ProviderUnavailable(message, retry_after_s=retry_after_s)
+    return UpstreamFailure("unavailable", error, "the circuit is open")
 
 
 def of_shutdown() -> UpstreamFailure:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -24,7 +24,8 @@ from completions.answers import completion_bytes
 from completions.bounds import CostBound, cost_bound, output_bound
 from completions.call import Call, ending
 from completions.catalog import Catalog, Route
-from completions.providers.base import Answer, UpstreamRequest
+from completions.circuit import Circuits
+from completions.providers.base import UpstreamFailure, UpstreamRequest
 from completions.relay import Events, Relay
 from completions.schema import Chat
 from completions.tokens import estimate_prompt_tokens
@@ -53,11 +54,14 @@ class Gateway:
         hold_life_s: float,
         first_event_wait_s: float,
         keepalive_s: float,
+        circuit_failures_max: int,
+        circuit_open_s: float,
     ) -> None:
         self.catalog = Catalog({})
         self.upstream = upstream
         self.rate = rate
         self.keepalive_s = keepalive_s
+        self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
         self._writer = writer
         self._output_floor_tokens = output_floor_tokens
         self._hold_life_s = hold_life_s
@@ -94,30 +98,35 @@ class Gateway:
     # --- before the provider ----------------------------------------------------------------
 
     async def _open(self, principal: Principal, chat: Chat, provider: str | None) -> Call:
-        """Resolve the route and commit the hold: without one there is no way to any provider."""
-        route = self._route(principal, chat, provider)
-        prompt_tokens = min(estimate_prompt_tokens(chat), route.context_length)
-        tokens_max = output_bound(chat, route, prompt_tokens, self._output_floor_tokens)
-        bound = cost_bound(chat, route, prompt_tokens)
+        """Find the routes and commit the hold: without one there is no way to any provider. The hold
+        covers the dearest of the routes that may come to serve the call."""
+        routes = self._routes(principal, chat, provider)
+        self._require_open_circuit(routes)
+        estimate = estimate_prompt_tokens(chat)
+        tokens_max = min(output_bound(chat, route, estimate, self._output_floor_tokens) for route in routes)
+        bound = max(
+            (cost_bound(chat, route, min(estimate, route.context_length)) for route in routes),
+            key=lambda bound: bound.pico(tokens_max),
+        )
         hold_id = new_hold_id()
-        affordable = await self._reserve(principal, chat, route, hold_id, bound, tokens_max)
-        return Call(hold_id, principal, chat, route, prompt_tokens, affordable)
+        affordable = await self._reserve(principal, chat, routes[0], hold_id, bound, tokens_max)
+        return Call(hold_id, principal, chat, routes, estimate, affordable)
 
-    def _route(self, principal: Principal, chat: Chat, provider: str | None) -> Route:
+    def _routes(self, principal: Principal, chat: Chat, provider: str | None) -> tuple[Route, ...]:
+        """The routes that can do what is asked, best first; the first one's refusal if none can."""
         routes = self.catalog.resolve(chat.model, provider)
         if principal.models is not None and chat.model not in principal.models:
             raise errors.ModelNotAllowed(chat.model)
-        refusals = [(route, providers.adapter(route.provider.kind).unsupported(chat, route)) for route in routes]
-        able = [route for route, fields in refusals if not fields]
-        if not able:
-            route, fields = refusals[0]
-            raise errors.UnsupportedParameter(route.provider.name, fields[0], chat.model)
-        named = chat.named_output_bound
-        if named is not None and named > able[0].max_output_tokens:
-            field = "max_completion_tokens" if chat.fields.max_completion_tokens is not None else "max_tokens"
-            limit = able[0].max_output_tokens
-            raise errors.OutOfRange(f"'{field}' must be at most {limit} for '{chat.model}', not {named}.", param=field)
-        return able[0]
+        refusals = [(route, refusal(chat, route)) for route in routes]
+        able = tuple(route for route, refused in refusals if refused is None)
+        if not able and (refused := refusals[0][1]):
+            raise refused
+        return able
+
+    def _require_open_circuit(self, routes: tuple[Route, ...]) -> None:
+        """Spare the ledger a hold when every provider is being left alone."""
+        if not any(self.circuits.may_enter(route.provider.name) for route in routes):
+            raise failures.of_open_circuits(self.circuits, routes).error
 
     async def _reserve(
         self, principal: Principal, chat: Chat, route: Route, hold_id: UUID, bound: CostBound, tokens_max: int
@@ -163,27 +172,56 @@ class Gateway:
 
     async def _answer(self, call: Call) -> Completion:
         try:
-            answer = await self._ask(call)
-            call.absorb_answer(answer)
+            await self.attempt(call, self._ask, lambda: True)
         except asyncio.CancelledError:  # the server has to go
             call.failure = failures.of_shutdown()
             await self.close(call)
             raise
-        except Exception as error:
-            call.failure = failures.of_exception(error)
         settled = await self.close(call)
         if call.failure is not None:
             raise call.failure.error
         assert settled is not None
-        return Completion(whole_answer(call, answer, settled), call)
+        return Completion(whole_answer(call, settled), call)
 
-    async def _ask(self, call: Call) -> Answer:
+    async def _ask(self, call: Call) -> UpstreamFailure | None:
         route, adapter = call.route, providers.adapter(call.route.provider.kind)
         async with self.upstream.open(route.provider.base_url, self.request(call)) as response:
             if response.status != 200:
-                return Answer(failure=await failures.of_status(adapter, response))
+                return await failures.of_status(adapter, response)
             self.begin(call, response)
-            return adapter.answer(await response.body(), context_length=route.context_length)
+            call.absorb_answer(adapter.answer(await response.body(), context_length=route.context_length))
+            return call.failure
+
+    async def attempt(
+        self, call: Call, ask: Callable[[Call], Awaitable[UpstreamFailure | None]], may_turn: Callable[[], bool]
+    ) -> None:
+        """Ask one route after the other until one answers. `may_turn` says whether the client has not
+        been told anything yet; `call.failure` is the last route's, if none answered."""
+        for route in call.routes:
+            name = route.provider.name
+            call.turn_to(route)
+            if not self.circuits.enter(name):
+                call.failure = failures.of_open_circuits(self.circuits, (route,))
+                call.attempted(route, "circuit_open")
+                continue
+            try:
+                call.failure = await ask(call)
+            except asyncio.CancelledError:
+                self.circuits.abandon(name)
+                call.attempted(route, "cancelled")
+                raise
+            except Exception as error:
+                call.failure = failures.of_exception(error)
+            self._learn(name, call.failure)
+            call.attempted(route, call.outcome or "ok")
+            if call.failure is None or not call.failure.may_fail_over or not may_turn():
+                return
+
+    def _learn(self, provider: str, failure: UpstreamFailure | None) -> None:
+        if failure is not None and failure.may_fail_over:
+            self.circuits.fail(provider)
+        else:
+            self.circuits.succeed(provider)
 
     def request(self, call: Call) -> UpstreamRequest:
         return providers.adapter(call.route.provider.kind).request(
@@ -231,14 +269,26 @@ class Gateway:
             errors.log_unexpected(error)
 
 
-def whole_answer(call: Call, answer: Answer, settled: Settled) -> bytes:
+def refusal(chat: Chat, route: Route) -> errors.GatewayError | None:
+    """Why a route cannot take this request; None if it can."""
+    if fields := providers.adapter(route.provider.kind).unsupported(chat, route):
+        return errors.UnsupportedParameter(route.provider.name, fields[0], chat.model)
+    named, limit = chat.named_output_bound, route.max_output_tokens
+    if named is not None and named > limit:
+        field = "max_completion_tokens" if chat.fields.max_completion_tokens is not None else "max_tokens"
+        return errors.OutOfRange(f"'{field}' must be at most {limit} for '{chat.model}', not {named}.", param=field)
+    return None
+
+
+def whole_answer(call: Call, settled: Settled) -> bytes:
+    assert call.answer is not None
     return completion_bytes(
         id=call.id,
         model=call.route.model,
-        choices=answer.choices,
+        choices=call.answer.choices,
         usage=call.usage_view(settled),
         created=call.created,
-        system_fingerprint=answer.system_fingerprint,
+        system_fingerprint=call.system_fingerprint,
     )
 
 

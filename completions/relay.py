@@ -115,18 +115,16 @@ class Relay:
     async def run(self) -> None:
         call = self._call
         try:
-            call.failure = await self._pump()
+            await self._gateway.attempt(call, self._pump, lambda: not self._begun.done())
         except asyncio.CancelledError:
             call.cancelled = self.events.is_abandoned
             call.failure = None if call.cancelled else failures.of_shutdown()
-        except Exception as error:
-            call.failure = failures.of_exception(error)
         settled = await self._gateway.close(call)
         self._finish(settled)
 
-    async def _pump(self) -> UpstreamFailure | None:
+    async def _pump(self, call: Call) -> UpstreamFailure | None:
         """Relay the whole stream; the failure that ended it, if one did."""
-        call, adapter = self._call, providers.adapter(self._call.route.provider.kind)
+        adapter = providers.adapter(call.route.provider.kind)
         async with self._gateway.upstream.open(call.route.provider.base_url, self._gateway.request(call)) as response:
             if response.status != 200:
                 return await failures.of_status(adapter, response)

@@ -22,6 +22,7 @@ from completions.relay import Events
 from completions.schema import Chat, parse_chat
 
 PROVIDER_HEADER = "x-quantized-provider"
+ATTEMPTS_HEADER = "x-quantized-attempts"
 
 
 class ChatParser(BaseParser):
@@ -60,7 +61,17 @@ class AsyncAPIView(APIView):
             await self.authenticate(self.request)
             return await handler(self.request)
         except Exception as error:
-            return self.handle_exception(error)
+            return self.refused(error)
+
+    def refused(self, error: Exception) -> HttpResponseBase:
+        response = self.handle_exception(error)
+        if response.status_code == 405:
+            response["Allow"] = ", ".join(self.allowed_methods)
+        return response
+
+    @property
+    def allowed_methods(self) -> list[str]:
+        return [method for method in super().allowed_methods if method != "OPTIONS"]
 
     async def authenticate(self, request: Request) -> None:
         for authenticator in cast(list[DirectoryAuthentication], request.authenticators):
@@ -118,7 +129,11 @@ class EventStream(HttpResponseBase):
 
 
 def call_headers(call: Call) -> dict[str, str]:
-    return {"x-generation-id": call.id, PROVIDER_HEADER: call.route.provider.name}
+    """The serving provider, and what was tried on the way to it."""
+    name = call.route.provider.name
+    headers = {"x-generation-id": call.id, PROVIDER_HEADER: name}
+    failed = [f"{attempt['provider']}={attempt['outcome']}" for attempt in call.attempts if attempt["outcome"] != "ok"]
+    return headers | ({ATTEMPTS_HEADER: ", ".join([*failed, f"{name}=ok"])} if failed else {})
 
 
 async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:

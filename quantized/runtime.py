@@ -39,6 +39,8 @@ class Runtime:
             hold_life_s=settings.HOLD_TTL_S,
             first_event_wait_s=settings.FIRST_EVENT_WAIT_S,
             keepalive_s=settings.KEEPALIVE_S,
+            circuit_failures_max=settings.CIRCUIT_FAILURES,
+            circuit_open_s=settings.CIRCUIT_OPEN_S,
         )
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []

@@ -114,7 +114,13 @@ def sandbox() -> Iterator[SandboxServer]:
 def server_environment(process_environment: dict[str, str], sandbox: SandboxServer) -> dict[str, str]:
     """For a server of the test's own; sets the catalog up once."""
     services.load(catalog_file.parse((CHECKOUT / "catalog.toml").read_text()))
-    return {**process_environment, "OPENROUTER_BASE_URL": sandbox.base_url, "OPENROUTER_API_KEY": "sk-or-sandbox"}
+    # Tests that make providers fail come in rows; the circuit breaker has its own.
+    return {
+        **process_environment,
+        "CIRCUIT_FAILURES": "1000000",
+        "OPENROUTER_BASE_URL": sandbox.base_url,
+        "OPENROUTER_API_KEY": "sk-or-sandbox",
+    }
 
 
 @pytest.fixture(scope="session")

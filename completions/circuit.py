@@ -1,0 +1,67 @@
+"""A circuit breaker per provider: after so many failures in a row it is left alone for a while. No I/O.
+
+closed → (failures in a row) → open → (time) → half-open: one call tries → closed or open again.
+Each server process has its own; a refusal of the request itself says nothing about the provider.
+"""
+
+import time
+from collections.abc import Callable
+
+
+class Circuit:
+    def __init__(self) -> None:
+        self.failures = 0
+        self.open_until_s: float | None = None
+        self.is_probing = False
+
+
+class Circuits:
+    """By provider name. `enter` before a call, then exactly one of `succeed`, `fail` and `abandon`."""
+
+    def __init__(self, *, failures_max: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._failures_max = failures_max
+        self._open_s = open_s
+        self._clock = clock
+        self._circuits: dict[str, Circuit] = {}
+
+    def may_enter(self, provider: str) -> bool:
+        circuit = self._circuits.get(provider)
+        if circuit is None or circuit.open_until_s is None:
+            return True
+        return not circuit.is_probing and self._clock() >= circuit.open_until_s
+
+    def enter(self, provider: str) -> bool:
+        """Whether a call may go there now; half-open, the first one goes and the others do not."""
+        if not self.may_enter(provider):
+            return False
+        circuit = self._of(provider)
+        circuit.is_probing = circuit.open_until_s is not None
+        return True
+
+    def succeed(self, provider: str) -> None:
+        self._circuits.pop(provider, None)
+
+    def fail(self, provider: str) -> None:
+        circuit = self._of(provider)
+        circuit.failures += 1
+        if circuit.is_probing or circuit.failures >= self._failures_max:
+            circuit.open_until_s = self._clock() + self._open_s
+        circuit.is_probing = False
+
+    def abandon(self, provider: str) -> None:
+        """The call ended without telling anything about the provider."""
+        self._of(provider).is_probing = False
+
+    def retry_after_s(self, provider: str) -> float:
+        """When an open circuit may be tried again."""
+        circuit = self._of(provider)
+        return max(0.0, (circuit.open_until_s or 0.0) - self._clock())
+
+    def state(self, provider: str) -> str:
+        circuit = self._circuits.get(provider)
+        if circuit is None or circuit.open_until_s is None:
+            return "closed"
+        return "open" if self._clock() < circuit.open_until_s else "half_open"
+
+    def _of(self, provider: str) -> Circuit:
+        return self._circuits.setdefault(provider, Circuit())
