@@ -12,6 +12,9 @@ from billing import ledger
 from billing.kernel import Posted
 from billing.models import Wallet
 
+AMOUNT_MAX_MICRO = 2**63 - 1
+REASON_CHARACTERS_MAX = 500
+
 
 class Account(NamedTuple):
     organization: Organization
@@ -33,8 +36,8 @@ def open_account(
     actor: str,
 ) -> Account:
     """An organization with its owner, wallet, first credits and first key, all or nothing."""
-    if credits_micro < 0 or overdraft_micro < 0:
-        raise ValueError("credits and overdraft must not be negative")
+    check_amount("credits", credits_micro, at_least=0)
+    check_amount("overdraft", overdraft_micro, at_least=0)
     created = accounts.create_organization(name, owner_email, password)
     wallets = Wallet.objects.filter(organization=created.organization)
     wallets.update(unlimited=unlimited, overdraft=overdraft_micro)
@@ -48,13 +51,17 @@ def grant(
     organization_id: UUID, amount_micro: int, *, actor: str, reason: str, idempotency_key: str | None = None
 ) -> Posted:
     """Give credits. The same idempotency key again returns the first entry and posts nothing."""
-    if amount_micro <= 0:
-        raise ValueError("a grant must be above 0 micro-credits")
+    check_amount("a grant", amount_micro, at_least=1)
     return ledger.post(
         organization_id,
         "grant",
         amount_micro,
         actor=actor,
-        reason=reason,
+        reason=accounts.checked_text("reason", reason, REASON_CHARACTERS_MAX),
         idempotency_key=idempotency_key or f"grant:{uuid.uuid4()}",
     )
+
+
+def check_amount(what: str, amount_micro: int, *, at_least: int) -> None:
+    if not at_least <= amount_micro <= AMOUNT_MAX_MICRO:
+        raise ValueError(f"{what} must be between {at_least} and {AMOUNT_MAX_MICRO} micro-credits, not {amount_micro}")
