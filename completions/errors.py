@@ -11,8 +11,11 @@
     │   ├── UnknownProvider        400                        unknown_provider
     │   ├── ContextLengthExceeded  400                        context_length_exceeded
     │   ├── ContentPolicy          400                        content_policy
+    │   ├── InvalidHttp            400                        invalid_http
+    │   ├── RequestTimeout         408                        request_timeout
     │   ├── RequestTooLarge        413                        request_too_large
     │   ├── UnsupportedMediaType   415                        unsupported_media_type
+    │   ├── RequestHeadTooLarge    431                        request_head_too_large
     │   └── MethodNotAllowed       405                        method_not_allowed
     ├── AuthenticationFailed       401 authentication_error
     │   ├── InvalidApiKey          401                        invalid_api_key
@@ -158,12 +161,35 @@ class ContentPolicy(InvalidRequest):
         super().__init__(message, param="messages")
 
 
+class InvalidHttp(InvalidRequest):
+    code = "invalid_http"
+
+    def __init__(self) -> None:
+        super().__init__("This is not a valid HTTP request.")
+
+
+class RequestTimeout(InvalidRequest):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"The request body did not arrive within {timeout_s:g} s.")
+
+
 class RequestTooLarge(InvalidRequest):
     status = 413
     code = "request_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+
+
+class RequestHeadTooLarge(InvalidRequest):
+    status = 431
+    code = "request_head_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request's head is larger than {limit_bytes} bytes.")
 
 
 class UnsupportedMediaType(InvalidRequest):

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
+from quantized.protocol import Protocol
+
 BACKLOG_CONNECTIONS = 2048
 # Longer than the 60 s proxies usually keep an idle connection, so that it is never us who hangs up first.
 KEEP_ALIVE_S = 75
@@ -36,7 +38,7 @@ def configuration(workers: int) -> uvicorn.Config:
         "quantized.asgi:application",
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         lifespan="on",
         proxy_headers=False,
         server_header=False,
@@ -62,7 +64,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 def run_one(config: uvicorn.Config, listener: socket.socket) -> bool:
     """When all is drained, uvicorn raises the signal that stopped it once more: that is a good end, not a crash."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     server = uvicorn.Server(config)
     with contextlib.suppress(KeyboardInterrupt, SystemExit):  # SystemExit is how a failed start is told
         server.run(sockets=[listener])
