@@ -11,7 +11,9 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 django_lane = get_asgi_application()  # before our own imports: it makes Django's apps ready
 
-from quantized.lean import LeanHandler, Receive, Scope, Send  # noqa: E402
+from completions.errors import GatewayError  # noqa: E402
+from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
+from quantized.lean import LeanHandler, send_response  # noqa: E402
 from quantized.middleware import HEADER, request_id  # noqa: E402
 from quantized.runtime import Runtime  # noqa: E402
 
@@ -20,6 +22,17 @@ logger = logging.getLogger(__name__)
 Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MODEL_API = "/v1/chat/completions"
+
+
+async def ordinary_lane(scope: Scope, receive: Receive, send: Send) -> None:
+    """Django's own handler, with the body's bounds."""
+    try:
+        body = await read_body(scope, receive)
+    except ClientLeft:
+        return
+    except GatewayError as error:
+        return await send_response(refusal(scope, error), send)
+    await cast(Lane, django_lane)(scope, replayed(body, receive), send)
 
 
 class Application:
@@ -35,7 +48,7 @@ class Application:
     def lane(self, path: str) -> Lane:
         if path == MODEL_API:
             return self.lean_lane
-        return HEALTH.get(path, cast(Lane, django_lane))
+        return HEALTH.get(path, ordinary_lane)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,30 +6,19 @@ listens itself), and the dashboard's middleware. Kept: Django's request, URL map
 and its last-chance error handling.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable
 from io import BytesIO
 from typing import Any, cast
 
-from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from completions.errors import RequestTooLarge, error_response
+from completions.errors import GatewayError
 from completions.views import EventStream
+from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-BODY_TIMEOUT_S = 60
-
-
-class ClientLeft(Exception):
-    """Gone before the request was complete."""
 
 
 class LeanHandler(ASGIHandler):
@@ -42,47 +31,18 @@ class LeanHandler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
             body = await read_body(scope, receive)
-        except (ClientLeft, TimeoutError):
+        except ClientLeft:
             return
-        request = ASGIRequest(scope, BytesIO(body or b""))
+        except GatewayError as error:
+            return await send_response(refusal(scope, error), send)
+        request = ASGIRequest(scope, BytesIO(body))
+        request.META["CONTENT_LENGTH"] = str(len(body))  # DRF takes a body without one, sent in chunks, for empty
         request.receive = receive  # type: ignore[attr-defined]
         # Not get_response_async: it would log every 4xx from a thread.
-        response = await self.respond(request) if body is not None else too_large(request)
-        await send_response(response, send)
+        await send_response(await self.respond(request), send)
 
     async def respond(self, request: ASGIRequest) -> HttpResponseBase:
         return await cast(Awaitable[HttpResponseBase], self._middleware_chain(request))
-
-
-async def read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body, or None when it is larger than MAX_BODY_BYTES."""
-    declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if not declared.isdigit() or int(declared) > settings.MAX_BODY_BYTES:
-        return None
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message["body"]
-        return body if len(body) <= settings.MAX_BODY_BYTES else None
-    async with asyncio.timeout(BODY_TIMEOUT_S):
-        return await read_parts(message, receive)
-
-
-async def read_parts(message: MutableMapping[str, Any], receive: Receive) -> bytes | None:
-    parts, size = [], 0
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        size += len(message["body"])
-        if size > settings.MAX_BODY_BYTES:
-            return None
-        parts.append(message["body"])
-        if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
-
-
-def too_large(request: ASGIRequest) -> HttpResponse:
-    return RequestIdMiddleware(lambda _: error_response(RequestTooLarge(settings.MAX_BODY_BYTES)))(request)  # type: ignore[return-value]
 
 
 async def send_response(response: HttpResponseBase, send: Send) -> None:
