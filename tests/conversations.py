@@ -40,8 +40,11 @@ CAPITAL = {
 
 FRANCE = {"role": "user", "content": "What is the capital of France?"}
 PARIS = "The capital of France is Paris."
+WORDS = ["The", " capital", " of", " France", " is", " Paris", "."]  # its pieces in a stream
 PARIS_WEATHER = {"role": "user", "content": "What's the weather in Paris?"}
 TWO_CITIES = {"role": "user", "content": "What's the weather in Paris and Berlin?"}
+WEATHER_REPORT = '{"temp": 18, "unit": "C"}'
+TWO_REPORTS = "get_weather (city: Paris): temp is 18, unit is C. get_weather (city: Berlin): temp is 18, unit is C."
 COUNT = {"role": "user", "content": "Count to 10"}
 STORY = {"role": "user", "content": "Tell me a story"}
 

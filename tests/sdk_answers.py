@@ -5,10 +5,8 @@ from typing import Any
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.conversations import TWO_CITIES, WEATHER, Told
+from tests.conversations import TWO_CITIES, WEATHER, WEATHER_REPORT, Told
 from tests.gateway_server import MODEL
-
-WEATHER_REPORT = '{"temp": 18, "unit": "C"}'
 
 
 def told(completion: ChatCompletion) -> Told:

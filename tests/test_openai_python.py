@@ -11,11 +11,9 @@ from openai.types.chat.chat_completion_chunk import ChoiceLogprobs as ChunkLogpr
 from pydantic import BaseModel
 
 from completions.sandbox.server import SandboxServer
-from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, WEATHER
+from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
 from tests.gateway_server import MODEL, Server, Tenant, wait_closed
 from tests.sdk_answers import follow_up, streamed, told
-
-WORDS = ["The", " capital", " of", " France", " is", " Paris", "."]
 
 
 @pytest.fixture
@@ -102,25 +100,17 @@ def test_without_include_usage_no_chunk_has_usage(client: OpenAI, alice: Tenant)
 # --- Answers that go back ---------------------------------------------------------------------
 
 
-TWO_REPORTS = (
-    "get_weather (city: Paris): temp is 18, unit is C. get_weather (city: Berlin): temp is 18, unit is C.",
-    None,
-    [],
-    "stop",
-)
-
-
 def test_a_tool_loop_with_the_message_as_it_came(client: OpenAI):
     first = client.chat.completions.create(model=MODEL, messages=[TWO_CITIES], tools=[WEATHER])
     second = client.chat.completions.create(**follow_up(first.choices[0].message))
-    assert told(second) == (*TWO_REPORTS, 135, 35, 11579)
+    assert told(second) == (TWO_REPORTS, None, [], "stop", 135, 35, 11579)
 
 
 def test_a_tool_loop_with_the_stream_helpers_message(client: OpenAI):
     with client.chat.completions.stream(model=MODEL, messages=[TWO_CITIES], tools=[WEATHER]) as stream:
         message = stream.get_final_completion().choices[0].message
     with client.chat.completions.stream(**follow_up(message), stream_options={"include_usage": True}) as stream:
-        assert told(stream.get_final_completion()) == (*TWO_REPORTS, 135, 35, 11579)
+        assert told(stream.get_final_completion()) == (TWO_REPORTS, None, [], "stop", 135, 35, 11579)
 
 
 def test_a_reasoned_answer_goes_back_as_it_came(client: OpenAI):
