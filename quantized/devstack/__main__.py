@@ -15,8 +15,8 @@ PORT_DEFAULT = 8000
 
 
 def main(arguments: list[str]) -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # one way to stop, whoever asks
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # one way to stop, whoever asks (a script's & ignores SIGINT)
     try:
         return command(arguments)
     except StackError as error:

@@ -157,7 +157,9 @@ def start_server(command: list[str | Path], who: Identity, data: Path, sockets: 
     """Backends of a killed server need a moment to notice and to let go of its shared memory; wait for them."""
     deadline = time.monotonic() + READY_WITHIN_S
     while True:
-        process = processes.start("postgres", command, stop_signal=signal.SIGINT, cwd=data, **who.options)
+        process = processes.start(
+            "postgres", command, stop_signal=signal.SIGINT, ends_last=True, cwd=data, **who.options
+        )
         if is_ready(process, sockets, deadline):
             return
         tail = process.log_tail()

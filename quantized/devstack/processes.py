@@ -25,6 +25,7 @@ class Process(NamedTuple):
     log: Path
     stop_signal: signal.Signals
     ready: Callable[[Path], bool]
+    ends_last: bool
 
     def has_ended(self) -> bool:
         return self.popen.poll() is not None
@@ -53,9 +54,10 @@ class Processes:
         env: Mapping[str, str] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         ready: Callable[[Path], bool] = Path.exists,
+        ends_last: bool = False,
         **options: Any,
     ) -> Process:
-        """`ready` is asked, with the path of the log, by `await_ready`."""
+        """`ready` is asked, with the path of the log, by `await_ready`; what others depend on ends last."""
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
@@ -68,7 +70,7 @@ class Processes:
                 **options,
             )
         self._guard.watch(popen.pid, stop_signal)
-        process = Process(name, popen, log, stop_signal, ready)
+        process = Process(name, popen, log, stop_signal, ready, ends_last)
         self._running.append(process)
         return process
 
@@ -99,9 +101,8 @@ class Processes:
             self._guard.release(process.popen.pid)
 
     def stop_all(self) -> None:
-        """Backwards, so that nobody loses a server it is still using."""
-        for process in reversed(self._running.copy()):
-            self.stop(process)
+        for last in (False, True):
+            self.stop(*(process for process in self._running if process.ends_last is last))
         self._guard.close()
 
     def _await_end(self, process: Process, deadline: float) -> None:

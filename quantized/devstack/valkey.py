@@ -42,7 +42,7 @@ def start_valkey(data: Path, sockets: Path, processes: Processes, *, durable: bo
         data,
     ]
     command += ["--appendonly", "yes" if durable else "no", "--save", ""]
-    process = processes.start("redis", command, cwd=data)
+    process = processes.start("redis", command, ends_last=True, cwd=data)
     if not is_ready(process, socket):
         raise StackError(f"Redis did not start: see {process.log}, {OTHER_WAY}")
     return f"unix://{socket}"
