@@ -15,7 +15,10 @@ from completions.errors import GatewayError  # noqa: E402
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
 from quantized.lean import LeanHandler, send_response  # noqa: E402
 from quantized.middleware import HEADER, request_id  # noqa: E402
+from quantized.protocol import Protocol  # noqa: E402
 from quantized.runtime import Runtime  # noqa: E402
+
+__all__ = ["Protocol", "application"]  # a worker process finds both here, after Django's apps are ready
 
 logger = logging.getLogger(__name__)
 

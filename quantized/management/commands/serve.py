@@ -8,8 +8,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.supervisors import Multiprocess
 
-from quantized.protocol import Protocol
-
 BACKLOG_CONNECTIONS = 2048
 # Longer than the 60 s proxies usually keep an idle connection, so that it is never us who hangs up first.
 KEEP_ALIVE_S = 75
@@ -38,7 +36,7 @@ def configuration(workers: int) -> uvicorn.Config:
         "quantized.asgi:application",
         workers=workers,
         loop="uvloop",
-        http=Protocol,
+        http="quantized.asgi:Protocol",
         lifespan="on",
         proxy_headers=False,
         server_header=False,
