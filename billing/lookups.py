@@ -45,7 +45,7 @@ class Receipt(msgspec.Struct, frozen=True):
     hold: Hold
     usage: Usage | None
     status: str
-    balance_after: int | None
+    balance: int  # after the call's last entry; what it is now for a call without one
     corrections: tuple[Entry, ...]
     unlimited: bool
 
@@ -108,7 +108,7 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
         hold=hold,
         usage=usage,
         status=_status(hold, usage, corrections),
-        balance_after=entries[-1].balance_after if entries else None,
+        balance=entries[-1].balance_after if entries else hold.wallet.posted,
         corrections=corrections,
         unlimited=hold.wallet.unlimited,
     )

@@ -89,7 +89,7 @@ def key_body(key: ApiKey, windows: lookups.Windows) -> dict[str, Any]:
 def receipt_body(receipt: lookups.Receipt) -> dict[str, Any]:
     hold, usage = receipt.hold, receipt.usage or Usage()
     charged = (hold.charged or 0) - sum(entry.amount for entry in receipt.corrections)
-    remaining = None if receipt.unlimited else receipt.balance_after
+    remaining = None if receipt.unlimited else receipt.balance
     return {
         "object": "generation",
         "id": lookups.generation_id(hold.pk),
