@@ -32,7 +32,8 @@ DIRECTORY_ENTRIES_MAX = 50_000
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 KEY_SQL = """
-SELECT k.id, k.organization_id, k.models, k.expires_at, k.revoked_at, o.status
+SELECT k.id, k.organization_id, k.models, k.expires_at, k.revoked_at, o.status,
+       k.requests_per_minute, k.tokens_per_minute, k.concurrency
 FROM accounts_apikey k JOIN accounts_organization o ON o.id = k.organization_id
 WHERE k.digest = %s
 """
@@ -44,6 +45,17 @@ WHERE id IN (SELECT id FROM accounts_apikey WHERE id = ANY(%s) ORDER BY id FOR N
 """
 
 
+class RateLimits(msgspec.Struct, frozen=True):
+    """How fast a key may call; None: as fast as it likes."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+NO_LIMITS = RateLimits()
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Whose credits a call spends, and what the caller may do."""
 
@@ -52,6 +64,7 @@ class Principal(msgspec.Struct, frozen=True):
     user_id: int | None
     role: str  # "key" or the member's role
     models: frozenset[str] | None  # the allowed model ids; None: all
+    rate_limits: RateLimits | None = None  # None: no limit at all
 
     @property
     def is_authenticated(self) -> bool:
@@ -67,6 +80,14 @@ class KeyRow(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     organization_status: str
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+    @property
+    def rate_limits(self) -> RateLimits | None:
+        limits = RateLimits(self.requests_per_minute, self.tokens_per_minute, self.concurrency)
+        return None if limits == NO_LIMITS else limits
 
 
 class Unauthenticated(Exception):
@@ -122,7 +143,7 @@ def principal_of(row: KeyRow | None, now: datetime) -> Principal:
     if row.organization_status != Organization.Status.ACTIVE:
         raise Forbidden("organization_suspended", "This organization is suspended.")
     models = None if row.models is None else frozenset(row.models)
-    return Principal(row.organization_id, row.id, None, "key", models)
+    return Principal(row.organization_id, row.id, None, "key", models, row.rate_limits)
 
 
 # --- Ordinary views -----------------------------------------------------------------------------

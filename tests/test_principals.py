@@ -34,7 +34,7 @@ JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2ln"
 
 
 def row(**changes):
-    return KeyRow(**dict(zip(KeyRow.__struct_fields__, ROW, strict=True)) | changes)
+    return KeyRow(**dict(zip(KeyRow.__struct_fields__, ROW, strict=False)) | changes)
 
 
 # --- The header ---
