@@ -8,12 +8,15 @@ import time
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from accounts.principals import Principal
 from billing import money
 from billing.ledger import Receipt, Settle, Settled, Void
 from completions.answers import UsageView, usage_view
 from completions.bounds import estimated_usage
 from completions.catalog import Route
+from completions.limits import Permit
 from completions.providers.base import Answer, Chunk, Reported, UpstreamFailure
 from completions.schema import Chat
 from completions.tokens import estimate_completion_tokens
@@ -21,6 +24,7 @@ from completions.tokens import estimate_completion_tokens
 Attempt = dict[str, str | int]  # provider, outcome, milliseconds
 
 CANCELLED = "client_left"
+PROVIDER_WORD_CHARS_MAX = 200
 # OpenRouter knows a generation a little after it ended; Anthropic and plain servers have no look-up.
 RECONCILED_KINDS = {"openrouter": 5}
 
@@ -43,6 +47,7 @@ class Call:
         self.routes = routes
         self.route = routes[0]  # the one being asked, in the end the one that answered
         self.attempts: list[Attempt] = []
+        self.permit: Permit | None = None  # of a key with rate limits
         self.prompt_tokens_max = prompt_tokens_max
         self.output_bound = output_bound
         self.created = int(time.time())
@@ -94,7 +99,7 @@ class Call:
 
     def begin(self, provider_ref: str | None) -> None:
         self.begun = True
-        self.provider_ref = provider_ref or ""
+        self.provider_ref = storable(provider_ref)
 
     def absorb_chunk(self, chunk: Chunk) -> None:
         """Remember what one event says about the call as a whole."""
@@ -103,10 +108,10 @@ class Call:
             self.reported = chunk.reported
         if chunk.failure is not None:
             self.failure = chunk.failure
-        self.provider_ref = chunk.provider_ref or self.provider_ref
+        self.provider_ref = storable(chunk.provider_ref) or self.provider_ref
         self.system_fingerprint = chunk.system_fingerprint or self.system_fingerprint
         for choice in chunk.choices:
-            self.finish_reason = choice.finish_reason or self.finish_reason
+            self.finish_reason = storable(choice.finish_reason) or self.finish_reason
         if self.first_token_ms is None and chunk.choices:
             self.first_token_ms = self.elapsed_ms
 
@@ -115,10 +120,15 @@ class Call:
         self.output_bytes = answer.output_bytes
         self.reported = answer.reported
         self.failure = answer.failure
-        self.provider_ref = answer.provider_ref or self.provider_ref
+        self.provider_ref = storable(answer.provider_ref) or self.provider_ref
         self.system_fingerprint = answer.system_fingerprint
-        self.finish_reason = answer.choices[0].finish_reason if answer.choices else ""
+        self.finish_reason = storable(answer.choices[0].finish_reason) if answer.choices else ""
         self.first_token_ms = self.elapsed_ms
+
+
+def storable(text: str | None) -> str:
+    """A provider's word as the books can hold it: a settlement must not fail for a NUL in an id."""
+    return "".join(filter(str.isprintable, text or ""))[:PROVIDER_WORD_CHARS_MAX]
 
 
 def billed_usage(call: Call) -> tuple[money.Usage, bool] | None:
@@ -126,14 +136,19 @@ def billed_usage(call: Call) -> tuple[money.Usage, bool] | None:
 
     Nothing is charged for a call that failed without output (without any answer delivered, if it
     was not streamed), nor for one whose client left before the provider began to answer. A reported
-    zero is zero; missing or absurd figures become an estimate of what was delivered.
+    zero is zero; missing or absurd figures become an estimate of what was delivered, and so does the
+    output of a provider that had only told the prompt's side yet.
     """
     delivered = call.output_bytes if call.chat.stream else 0
     if (call.failure is not None and not delivered) or not call.begun:
         return None
-    if call.reported is not None and call.reported.usage is not None:
-        return call.reported.usage, False
-    return estimated_usage(call.prompt_tokens_max, estimate_completion_tokens(call.output_bytes)), True
+    estimate = estimate_completion_tokens(call.output_bytes)
+    if call.reported is None or call.reported.usage is None:
+        return estimated_usage(min(call.prompt_tokens_max, call.route.context_length), estimate), True
+    if call.reported.is_partial:
+        so_far = max(call.reported.usage.completion_tokens, estimate)
+        return msgspec.structs.replace(call.reported.usage, completion_tokens=so_far), True
+    return call.reported.usage, False
 
 
 def ending(call: Call, rate: money.CreditRate) -> Settle | Void:

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from billing import money
 from completions import errors, models
+from completions.rules import Rules
 from completions.secrets import SecretUnreadable
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
     max_output_tokens: int
     price: money.Price
+    rules: Rules = Rules()
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ def load_catalog() -> Catalog:
     for row in rows:
         if row.provider_id not in providers:
             providers[row.provider_id] = _usable(row.provider)
-        if providers[row.provider_id] and _is_priced(row):
+        if providers[row.provider_id] and _is_priced(row) and _is_ruled(row):
             cards.setdefault(row.model_id, []).append(row)
     return Catalog({model_id: _card(routes, providers) for model_id, routes in cards.items()})
 
@@ -128,6 +130,15 @@ def _is_priced(row: models.Route) -> bool:
     return not missing
 
 
+def _is_ruled(row: models.Route) -> bool:
+    try:
+        row.ruled()
+    except ValueError as error:
+        logger.error("route %s (%s) is not served: rules: %s", row.pk, row, error)
+        return False
+    return True
+
+
 def _card(rows: list[models.Route], providers: dict[int, Provider | None]) -> ModelCard:
     model = rows[0].model
     return ModelCard(
@@ -151,4 +162,5 @@ def _route(row: models.Route, provider: Provider) -> Route:
         context_length=row.context_length,
         max_output_tokens=row.max_output_tokens,
         price=row.price.to_struct(),
+        rules=row.ruled(),
     )

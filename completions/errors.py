@@ -44,7 +44,7 @@ reached the view's edge) into HTTP. After the first byte of a stream it is `STRE
 import logging
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -134,9 +134,10 @@ class UnknownField(InvalidRequest):
 class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
-    def __init__(self, provider: str, field: str, model: str = "") -> None:
+    def __init__(self, provider: str, field: str, model: str = "", why: str = "") -> None:
         where = f" for model '{model}'" if model else ""
-        super().__init__(f"Provider '{provider}' does not support '{field}'{where}.", param=field)
+        reason = f": {why}" if why else ""
+        super().__init__(f"Provider '{provider}' does not support '{field}'{where}{reason}.", param=field)
 
 
 class UnknownProvider(InvalidRequest):
@@ -313,9 +314,22 @@ class IdempotencyInProgress(GatewayError):
 
 
 class RateLimited(GatewayError):
+    """`limits` are the x-ratelimit-* headers that tell how the caller stands."""
+
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, limits: Mapping[str, str] | None = None
+    ) -> None:
+        # Without a time to wait for, waiting does not help.
+        super().__init__(message, retry_after_s=retry_after_s, should_retry=None if retry_after_s else False)
+        self.limits = limits or {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, **self.limits}
 
 
 class Unavailable(GatewayError):

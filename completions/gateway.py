@@ -21,10 +21,12 @@ from billing.ledger import Held, LedgerUnavailable, Mark, Refused, Reserve, Sett
 from billing.money import CreditRate
 from completions import errors, failures, providers
 from completions.answers import completion_bytes
-from completions.bounds import CostBound, cost_bound, output_bound
+from completions.bounds import CostBound, cost_bound, likely_prompt_tokens, output_bound
 from completions.call import Call, ending
 from completions.catalog import Catalog, Route
 from completions.circuit import Circuits
+from completions.limits import Limiter, Permit
+from completions.limits import headers as limit_headers
 from completions.providers.base import UpstreamFailure, UpstreamRequest
 from completions.relay import Events, Relay
 from completions.schema import Chat
@@ -56,6 +58,8 @@ class Gateway:
         keepalive_s: float,
         circuit_failures_max: int,
         circuit_open_s: float,
+        redis_url: str,
+        processes: int,
     ) -> None:
         self.catalog = Catalog({})
         self.upstream = upstream
@@ -63,6 +67,7 @@ class Gateway:
         self.keepalive_s = keepalive_s
         self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
         self._writer = writer
+        self._limiter = Limiter.connect(redis_url, call_life_s=hold_life_s, processes=processes)
         self._output_floor_tokens = output_floor_tokens
         self._hold_life_s = hold_life_s
         self._first_event_wait_s = first_event_wait_s
@@ -95,20 +100,49 @@ class Gateway:
         if self._running:
             await asyncio.wait(self._running)
 
+    async def close_connections(self) -> None:
+        await self._limiter.close()
+
     # --- before the provider ----------------------------------------------------------------
 
     async def _open(self, principal: Principal, chat: Chat, provider: str | None) -> Call:
         """Find the routes and commit the hold: without one there is no way to any provider. The hold
         covers the dearest of the routes that may come to serve the call."""
         routes = self._routes(principal, chat, provider)
-        self._require_open_circuit(routes)
+        self._require_a_way(routes)
         estimate = estimate_prompt_tokens(chat)
+        hold_id = new_hold_id()
+        permit = await self._admit(principal, chat, estimate, hold_id)
+        try:
+            call = await self._hold(principal, chat, routes, estimate, hold_id)
+        except BaseException:
+            await self._give_back(permit, 0)
+            raise
+        call.permit = permit
+        return call
+
+    async def _admit(self, principal: Principal, chat: Chat, estimate: int, hold_id: UUID) -> Permit | None:
+        """The key's rate limits; None for a caller without any."""
+        if principal.rate_limits is None or principal.key_id is None:
+            return None
+        tokens = likely_prompt_tokens(estimate) + (chat.named_output_bound or 0)
+        permit = await self._limiter.admit(principal.key_id, principal.rate_limits, tokens, hold_id.hex)
+        if permit.verdict.refused_by is not None:
+            raise rate_limited(permit)
+        return permit
+
+    async def _give_back(self, permit: Permit | None, tokens_used: int) -> None:
+        if permit is not None:
+            await self._limiter.release(permit, tokens_used)
+
+    async def _hold(
+        self, principal: Principal, chat: Chat, routes: tuple[Route, ...], estimate: int, hold_id: UUID
+    ) -> Call:
         tokens_max = min(output_bound(chat, route, estimate, self._output_floor_tokens) for route in routes)
         bound = max(
             (cost_bound(chat, route, min(estimate, route.context_length)) for route in routes),
             key=lambda bound: bound.pico(tokens_max),
         )
-        hold_id = new_hold_id()
         affordable = await self._reserve(principal, chat, routes[0], hold_id, bound, tokens_max)
         return Call(hold_id, principal, chat, routes, estimate, affordable)
 
@@ -123,7 +157,7 @@ class Gateway:
             raise refused
         return able
 
-    def _require_open_circuit(self, routes: tuple[Route, ...]) -> None:
+    def _require_a_way(self, routes: tuple[Route, ...]) -> None:
         """Spare the ledger a hold when every provider is being left alone."""
         if not any(self.circuits.may_enter(route.provider.name) for route in routes):
             raise failures.of_open_circuits(self.circuits, routes).error
@@ -253,6 +287,8 @@ class Gateway:
         alert(call)
         outcome = await asyncio.shield(booked)
         settled = outcome if isinstance(outcome, Settled) else None
+        # Before the client knows: its next call shall find the place free.
+        await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
         log(call, command, settled)
         return settled
 
@@ -272,12 +308,26 @@ class Gateway:
 def refusal(chat: Chat, route: Route) -> errors.GatewayError | None:
     """Why a route cannot take this request; None if it can."""
     if fields := providers.adapter(route.provider.kind).unsupported(chat, route):
-        return errors.UnsupportedParameter(route.provider.name, fields[0], chat.model)
+        return errors.UnsupportedParameter(route.provider.name, fields[0].field, chat.model, fields[0].why)
     named, limit = chat.named_output_bound, route.max_output_tokens
     if named is not None and named > limit:
         field = "max_completion_tokens" if chat.fields.max_completion_tokens is not None else "max_tokens"
         return errors.OutOfRange(f"'{field}' must be at most {limit} for '{chat.model}', not {named}.", param=field)
     return None
+
+
+def rate_limited(permit: Permit) -> errors.RateLimited:
+    limits, verdict = permit.limits, permit.verdict
+    told = {
+        "requests": f"more than {limits.requests_per_minute} requests per minute",
+        "tokens": f"more than {limits.tokens_per_minute} tokens per minute",
+        "concurrency": f"more than {limits.concurrency} calls at the same time",
+    }
+    message = f"This API key may not make {told[verdict.refused_by or 'requests']}."
+    if limits.tokens_per_minute is not None and permit.tokens > limits.tokens_per_minute:
+        message += f" This one alone may use {permit.tokens} tokens; ask for less."
+        return errors.RateLimited(message, limits=limit_headers(permit))
+    return errors.RateLimited(message, retry_after_s=verdict.retry_after_s, limits=limit_headers(permit))
 
 
 def whole_answer(call: Call, settled: Settled) -> bytes:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from billing import money
 from billing.models import Price
 from completions import secrets
+from completions.rules import Rules, read_rules
 
 # What a route may be able to do; docs/catalog.md says what each word promises.
 CAPABILITIES = (
@@ -175,6 +176,18 @@ class Route(models.Model):
         if self.enabled and self.missing_prices():
             lacking = ", ".join(self.missing_prices())
             raise ValidationError({"price": f"The route cannot be enabled without a price for {lacking}."})
+        if self.provider_id:
+            self._refuse_unreadable_rules()
+
+    def _refuse_unreadable_rules(self) -> None:
+        try:
+            self.ruled()
+        except ValueError as error:
+            raise ValidationError({"rules": f"{error}."}) from error
+
+    def ruled(self) -> Rules:
+        """The rules in the form of the provider's kind; raises ValueError for what is none."""
+        return read_rules(self.rules) if self.provider.kind == Provider.Kind.ANTHROPIC else Rules()
 
     def missing_prices(self) -> list[str]:
         offered = [name for name in money.CLASSES if getattr(self.price, name, None) is not None]

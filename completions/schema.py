@@ -30,6 +30,7 @@ FunctionName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[a-z
 
 class TextPart(Struct, frozen=True, tag="text"):
     text: str
+    cache_control: Raw = Raw()
 
 
 class RefusalPart(Struct, frozen=True, tag="refusal"):
@@ -47,6 +48,7 @@ class ImageUrl(Struct, frozen=True):
 
 class ImagePart(Struct, frozen=True, tag="image_url"):
     image_url: ImageUrl
+    cache_control: Raw = Raw()
 
 
 class InputAudio(Struct, frozen=True):
@@ -73,6 +75,7 @@ class File(Struct, frozen=True):
 
 class FilePart(Struct, frozen=True, tag="file"):
     file: File
+    cache_control: Raw = Raw()
 
 
 UserPart = TextPart | ImagePart | AudioPart | FilePart
@@ -150,6 +153,7 @@ class Function(Struct, frozen=True):
 class Tool(Struct, frozen=True):
     type: Literal["function"]
     function: Function
+    cache_control: Raw = Raw()
 
 
 class NamedFunction(Struct, frozen=True):

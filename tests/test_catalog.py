@@ -3,12 +3,14 @@ import logging
 
 import psycopg
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
 from billing import money
 from completions import errors
 from completions.catalog import Catalog, load_catalog
 from completions.models import Model, Provider, Route
+from completions.rules import Rules
 from tests.catalogs import CAPABILITIES, MINI, make_price, make_provider, make_route
 
 
@@ -209,3 +211,36 @@ def test_capabilities_are_stored_as_json():
     with connection.cursor() as cursor:
         cursor.execute("SELECT capabilities FROM completions_route")
         assert json.loads(cursor.fetchone()[0]) == CAPABILITIES
+
+
+@pytest.mark.django_db
+def test_rules_that_cannot_be_read_take_one_route_out_and_no_other(settings, caplog):
+    settings.ANTHROPIC_API_KEY = "the key"
+    make_route()
+    make_route("anthropic/claude", make_provider("anthropic", kind="anthropic"), rules={"thinking": ["loud"]})
+    with caplog.at_level(logging.ERROR):
+        assert list(load_catalog().models) == [MINI]
+    assert "anthropic/claude by anthropic) is not served: rules: Invalid enum value 'loud' - at `$.thinking[0]`" in (
+        caplog.text
+    )
+
+
+@pytest.mark.django_db
+def test_rules_are_what_they_say_and_permit_nothing_else(settings):
+    settings.ANTHROPIC_API_KEY = "the key"
+    anthropic = make_provider("anthropic", kind="anthropic")
+    make_route("a/none", anthropic)
+    make_route("a/some", anthropic, rules={"thinking": ["adaptive"], "efforts": ["low"], "sampling": True})
+    catalog = load_catalog()
+    assert catalog.resolve("a/none")[0].rules == Rules()
+    assert catalog.resolve("a/some")[0].rules == Rules(thinking=("adaptive",), efforts=("low",), sampling=True)
+
+
+@pytest.mark.django_db
+def test_a_wrong_rule_is_refused_before_it_is_saved():
+    route = make_route("a/b", make_provider("anthropic", kind="anthropic"))
+    route.rules = {"temperature": True}
+    with pytest.raises(ValidationError, match="Object contains unknown field `temperature`"):
+        route.full_clean()
+    route.provider = make_provider()
+    route.full_clean()

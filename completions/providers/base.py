@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal, Protocol
 
+import msgspec
 from msgspec import Raw, Struct
 
 from billing.money import Usage
@@ -58,11 +59,13 @@ class UpstreamFailure(Struct, frozen=True):
 
 class Reported(Struct, frozen=True):
     """What the provider says the call consumed. `usage` is None when it said nothing usable; `problem`
-    is None, "malformed", "negative" or "absurd". `cost_usd` is what our account was charged, for comparison."""
+    is None, "malformed", "negative" or "absurd". `cost_usd` is what our account was charged, for comparison.
+    `is_partial`: said at the start of an answer, its output is still to come."""
 
     usage: Usage | None = None
     cost_usd: Decimal | None = None
     problem: str | None = None
+    is_partial: bool = False
 
 
 class FunctionCall(Struct, frozen=True):
@@ -166,11 +169,18 @@ class StreamDecoder(Protocol):
         """What the end of the body means: a failure if it was cut off, else perhaps a missing finish_reason."""
 
 
+class Unsupported(Struct, frozen=True):
+    """A field, or a place in one, that a route cannot honour; `why` is for where the field's name does not say it."""
+
+    field: str
+    why: str = ""
+
+
 class Adapter(Protocol):
     """A provider kind. Stateless: one instance serves every call."""
 
-    def unsupported(self, chat: Chat, route: Route) -> list[str]:
-        """The fields this route cannot honour, by name; empty when it can take the request."""
+    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
+        """The fields this route cannot honour; empty when it can take the request."""
 
     def request(
         self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
@@ -186,9 +196,18 @@ class Adapter(Protocol):
         """The meaning of any other status. Header names in lower case; the body may be cut."""
 
 
-def unsupported_by(chat: Chat, route: Route) -> list[str]:
+def unsupported_by(chat: Chat, route: Route) -> list[Unsupported]:
     """The fields that need a capability the route does not have."""
-    return list(dict.fromkeys(field for capability, field in needs(chat) if capability not in route.capabilities))
+    fields = dict.fromkeys(field for capability, field in needs(chat) if capability not in route.capabilities)
+    return [Unsupported(field) for field in fields]
+
+
+def problem_of(usage: Usage, context_length: int) -> str | None:
+    """What cannot be true about figures that came from outside."""
+    numbers = msgspec.structs.astuple(usage)
+    if min(numbers) < 0:
+        return "negative"
+    return "absurd" if max(numbers) > context_length * ABSURD_FACTOR else None
 
 
 NONSENSE = "The provider's answer could not be understood."

@@ -26,6 +26,7 @@ from completions.providers.base import (
     Message,
     Reported,
     ToolCall,
+    Unsupported,
     UpstreamFailure,
     UpstreamRequest,
     nonsense,
@@ -53,7 +54,7 @@ class OpenAICompatible:
 
     extra_headers: tuple[tuple[str, str], ...] = ()
 
-    def unsupported(self, chat: Chat, route: Route) -> list[str]:
+    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
         missing = unsupported_by(chat, route)
         if chat.fields.reasoning is not None and "reasoning" in route.capabilities:
             missing += untranslatable(chat.fields.reasoning)
@@ -112,7 +113,7 @@ def forwarded(chat: Chat, route: Route) -> dict[str, Any]:
     return body
 
 
-def untranslatable(reasoning: Reasoning) -> list[str]:
+def untranslatable(reasoning: Reasoning) -> list[Unsupported]:
     """The keys of `reasoning` that have no word in OpenAI's own API."""
     asked = {
         "reasoning.max_tokens": reasoning.max_tokens is not None,
@@ -120,7 +121,7 @@ def untranslatable(reasoning: Reasoning) -> list[str]:
         "reasoning.summary": reasoning.summary is not None,
         "reasoning.context": reasoning.context is not None,
     }
-    return [name for name, is_asked in asked.items() if is_asked]
+    return [Unsupported(name) for name, is_asked in asked.items() if is_asked]
 
 
 def effort(reasoning: Reasoning) -> str | None:

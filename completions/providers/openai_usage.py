@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from billing.money import Usage
-from completions.providers.base import ABSURD_FACTOR, Reported
+from completions.providers.base import Reported, problem_of
 from completions.schema import given
 
 
@@ -58,7 +58,7 @@ def reported(raw: Raw, *, images: int, context_length: int) -> Reported | None:
         usage = _usage(_usage_decoder.decode(raw), images)
     except msgspec.ValidationError:
         return Reported(None, cost_usd, "malformed")
-    problem = _problem(usage, context_length)
+    problem = problem_of(usage, context_length)
     return Reported(None if problem else usage, cost_usd, problem)
 
 
@@ -77,13 +77,6 @@ def _usage(said: _Usage, images: int) -> Usage:
         images=images,
         web_searches=tools.web_search_requests or 0,
     )
-
-
-def _problem(usage: Usage, context_length: int) -> str | None:
-    numbers = msgspec.structs.astuple(usage)
-    if min(numbers) < 0:
-        return "negative"
-    return "absurd" if max(numbers) > context_length * ABSURD_FACTOR else None
 
 
 def _cost_usd(raw: Raw) -> Decimal | None:

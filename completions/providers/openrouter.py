@@ -8,7 +8,7 @@ errors in events, in choices and in 200s (openai_failure.py). Usage comes withou
 from typing import Any
 
 from completions.catalog import Route
-from completions.providers.base import unsupported_by
+from completions.providers.base import Unsupported, unsupported_by
 from completions.providers.openai_compatible import OpenAICompatible, forwarded
 from completions.schema import Chat
 
@@ -19,7 +19,7 @@ TITLE = "Quantized"
 class OpenRouter(OpenAICompatible):
     extra_headers = (("http-referer", REFERER), ("x-openrouter-title", TITLE))
 
-    def unsupported(self, chat: Chat, route: Route) -> list[str]:
+    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
         return unsupported_by(chat, route)
 
     def fields(self, chat: Chat, route: Route) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""What a Claude model takes, as the catalog says it. Pure; docs/providers.md explains every key.
+
+Models of one vendor differ in what they refuse, so it is data of the route and never a branch on a
+name. Every rule is a permission: what a route's rules do not permit is refused by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+ThinkingMode = Literal["adaptive", "enabled", "disabled", "between_tools"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    thinking: tuple[ThinkingMode, ...] = ()  # the types its `thinking` takes; `enabled` is the one with a budget
+    thinks_unasked: bool = False  # it thinks when nothing is said about it
+    efforts: tuple[Effort, ...] = ()  # the levels of `output_config.effort`
+    sampling: bool = False  # temperature, top_p, top_k
+    forced_tools: bool = False  # tool_choice `any` and `tool`
+    prefill: bool = False  # a conversation may end with the assistant's own beginning
+    later_system: bool = False  # role `system` inside the conversation
+
+
+def read_rules(given: Mapping[str, Any]) -> Rules:
+    """Raises ValueError, in one line, for what is no rule."""
+    return msgspec.convert(given, Rules)
