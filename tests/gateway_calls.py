@@ -171,7 +171,7 @@ def assert_error(
     error = answer.error
     assert (answer.status, error["type"], error["code"], error["param"]) == (status, kind, code, param), answer
     assert message in (None, error["message"]), error
-    assert error["message"].endswith((".", "?")), error
+    assert message or error["message"].endswith((".", "?")), error
     assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
     assert "x-generation-id" not in answer.headers
     assert set(error) == {"message", "type", "param", "code"} | ({"metadata"} if status == 402 else set())
