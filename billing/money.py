@@ -43,6 +43,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     web_searches: int = 0
 
     @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
     def cache_write_tokens(self) -> int:
         return self.cache_write_5m_tokens + self.cache_write_1h_tokens
 

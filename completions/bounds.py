@@ -59,4 +59,8 @@ def _dearest(first: int, *others: int | None) -> int:
 def estimated_usage(prompt_tokens_max: int, completion_tokens: int) -> money.Usage:
     """What a call is billed when the provider reported nothing usable: the middle of the prompt's
     estimate (its upper bound is twice what English text has), and the delivered output."""
-    return money.Usage(prompt_tokens=-(-prompt_tokens_max // 2), completion_tokens=completion_tokens)
+    return money.Usage(prompt_tokens=likely_prompt_tokens(prompt_tokens_max), completion_tokens=completion_tokens)
+
+
+def likely_prompt_tokens(prompt_tokens_max: int) -> int:
+    return -(-prompt_tokens_max // 2)

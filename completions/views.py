@@ -18,6 +18,7 @@ from accounts.principals import KEY_SQL, Principal
 from completions.call import Call
 from completions.errors import InvalidJson
 from completions.gateway import Gateway
+from completions.limits import headers as limit_headers
 from completions.relay import Events
 from completions.schema import Chat, parse_chat
 
@@ -132,6 +133,8 @@ def call_headers(call: Call) -> dict[str, str]:
     """The serving provider, and what was tried on the way to it."""
     name = call.route.provider.name
     headers = {"x-generation-id": call.id, PROVIDER_HEADER: name}
+    if call.permit is not None:
+        headers |= limit_headers(call.permit)
     failed = [f"{attempt['provider']}={attempt['outcome']}" for attempt in call.attempts if attempt["outcome"] != "ok"]
     return headers | ({ATTEMPTS_HEADER: ", ".join([*failed, f"{name}=ok"])} if failed else {})
 

@@ -41,6 +41,8 @@ class Runtime:
             keepalive_s=settings.KEEPALIVE_S,
             circuit_failures_max=settings.CIRCUIT_FAILURES,
             circuit_open_s=settings.CIRCUIT_OPEN_S,
+            redis_url=settings.REDIS_URL,
+            processes=settings.SERVER_PROCESSES,
         )
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,6 +67,7 @@ class Runtime:
                 await task
         await self.writer.close(settings.SHUTDOWN_GRACE_S)
         await self.upstream.close()
+        await self.gateway.close_connections()
         await self.reader.close()
 
     async def readiness(self) -> dict[str, bool]:

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import signal
 import socket
 from typing import Any
@@ -25,6 +26,8 @@ class Command(BaseCommand):
         if workers < 1:
             raise CommandError(f"--workers must be at least 1, not {workers}")
         with listening_socket(host, port) as listener:
+            # Workers read their settings anew; without Redis each grants its share of a rate limit.
+            os.environ.setdefault("SERVER_PROCESSES", str(workers))
             config = configuration(workers)
             if not (run_one(config, listener) if workers == 1 else run_several(config, listener)):
                 raise CommandError("the server could not start, see above")

@@ -1,0 +1,273 @@
+"""How fast a key may call: requests and tokens in any sixty seconds, and calls at the same time.
+
+Exact across processes: one script in Redis counts in buckets of a second and decides on Redis'
+clock. Keys without a limit never come here. When Redis is away this process grants its own share of
+each limit from memory; after one time-out Redis is left alone for a while, so no call waits for it
+twice. Money does not depend on any of this.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from accounts.principals import RateLimits
+
+logger = logging.getLogger(__name__)
+
+WINDOW_S = 60
+REDIS_TIMEOUT_S = 0.05
+REDIS_PAUSE_S = 5.0
+
+Limit = Literal["requests", "tokens", "concurrency"]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a call may start. Of each limit that the key has: what remains, and when all of it is back."""
+
+    refused_by: Limit | None
+    retry_after_s: float
+    remaining_requests: int
+    reset_requests_s: float
+    remaining_tokens: int
+    reset_tokens_s: float
+
+
+class Permit(NamedTuple):
+    """One call that was let through; give it back with `release`."""
+
+    key_id: UUID
+    call_id: str
+    second: int  # the bucket its tokens were counted in
+    tokens: int
+    limits: RateLimits
+    verdict: Verdict
+    is_local: bool
+
+
+# KEYS: requests, tokens, running. ARGV: limits (-1: none) of requests, tokens, concurrency; tokens; call id; call life.
+# Returns: refused by (0 none, 1 requests, 2 tokens, 3 concurrency), retry after, the bucket, and for requests
+# and tokens: used in the window, seconds until the newest bucket leaves it.
+SCRIPT = """
+local now = tonumber(redis.call('TIME')[1])
+local function window(key)
+    local used, newest, buckets = 0, 0, {}
+    local rows = redis.call('HGETALL', key)
+    for i = 1, #rows, 2 do
+        local second, count = tonumber(rows[i]), tonumber(rows[i + 1])
+        if second <= now - 60 then
+            redis.call('HDEL', key, rows[i])
+        else
+            used = used + count
+            if second > newest and count > 0 then newest = second end
+            buckets[#buckets + 1] = {second, count}
+        end
+    end
+    table.sort(buckets, function(a, b) return a[1] < b[1] end)
+    return used, newest, buckets
+end
+local function wait(buckets, excess)
+    for _, bucket in ipairs(buckets) do
+        excess = excess - bucket[2]
+        if excess <= 0 then return bucket[1] + 60 - now end
+    end
+    return 60
+end
+local limits = {tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])}
+local tokens = tonumber(ARGV[4])
+local requests_used, requests_newest, requests_buckets = window(KEYS[1])
+local tokens_used, tokens_newest, tokens_buckets = window(KEYS[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+local refused, retry = 0, 0
+if limits[1] >= 0 and requests_used + 1 > limits[1] then
+    refused, retry = 1, wait(requests_buckets, requests_used + 1 - limits[1])
+elseif limits[2] >= 0 and tokens_used + tokens > limits[2] then
+    refused, retry = 2, wait(tokens_buckets, tokens_used + tokens - limits[2])
+elseif limits[3] >= 0 and redis.call('ZCARD', KEYS[3]) >= limits[3] then
+    refused, retry = 3, 1
+else
+    redis.call('HINCRBY', KEYS[1], now, 1)
+    redis.call('HINCRBY', KEYS[2], now, tokens)
+    redis.call('ZADD', KEYS[3], now + tonumber(ARGV[6]), ARGV[5])
+    for i = 1, 2 do redis.call('EXPIRE', KEYS[i], 61) end
+    redis.call('EXPIRE', KEYS[3], tonumber(ARGV[6]) + 1)
+    requests_used, requests_newest = requests_used + 1, now
+    tokens_used, tokens_newest = tokens_used + tokens, now
+end
+local function reset(newest) if newest == 0 then return 0 end return newest + 60 - now end
+return {refused, retry, now, requests_used, reset(requests_newest), tokens_used, reset(tokens_newest)}
+"""
+
+# KEYS: tokens, running. ARGV: bucket, correction, call id. A bucket that has left the window is left alone.
+RELEASE = """
+redis.call('ZREM', KEYS[2], ARGV[3])
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2]) end
+return 1
+"""
+
+REFUSED_BY: tuple[Limit | None, ...] = (None, "requests", "tokens", "concurrency")
+
+
+class Limiter:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        call_life_s: float,
+        processes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._redis = redis
+        self._call_life_s = math.ceil(call_life_s)
+        self._processes = processes
+        self._clock = clock
+        self._local: dict[UUID, LocalWindow] = {}
+        self._redis_away_until_s = 0.0
+        self._admit = redis.register_script(SCRIPT)
+        self._release = redis.register_script(RELEASE)
+
+    @classmethod
+    def connect(cls, redis_url: str, *, call_life_s: float, processes: int) -> "Limiter":
+        redis = Redis.from_url(redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+        return cls(redis, call_life_s=call_life_s, processes=processes)
+
+    async def admit(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
+        """A permit, also for a refused call: look at its verdict. `tokens` is what the call is likely to use."""
+        if self._clock() >= self._redis_away_until_s:
+            try:
+                return await self._admit_in_redis(key_id, limits, tokens, call_id)
+            except (RedisError, OSError) as error:
+                self._leave_redis_alone(error)
+        return self._admit_locally(key_id, limits, tokens, call_id)
+
+    async def release(self, permit: Permit, tokens_used: int) -> None:
+        """The call has ended: free its place, and count the tokens it really used. Never raises."""
+        if permit.is_local:
+            self._window(permit.key_id).release(permit, tokens_used)
+            return
+        if self._clock() < self._redis_away_until_s:
+            return  # its place is freed by its life's end
+        _, tokens, running = names(permit.key_id)
+        try:
+            correction = tokens_used - permit.tokens
+            await self._release(keys=[tokens, running], args=[permit.second, correction, permit.call_id])
+        except (RedisError, OSError) as error:
+            self._leave_redis_alone(error)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _admit_in_redis(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
+        args: list[str | int] = [
+            *(-1 if limit is None else limit for limit in in_order(limits)),
+            tokens,
+            call_id,
+            self._call_life_s,
+        ]
+        told = [int(figure) for figure in await self._admit(keys=list(names(key_id)), args=args)]
+        return permit_of(key_id, limits, tokens, call_id, told, is_local=False)
+
+    def _admit_locally(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
+        share = RateLimits(
+            *(limit if limit is None else max(1, limit // self._processes) for limit in in_order(limits))
+        )
+        told = self._window(key_id).admit(int(self._clock()), share, tokens, call_id, self._call_life_s)
+        return permit_of(key_id, share, tokens, call_id, told, is_local=True)
+
+    def _window(self, key_id: UUID) -> "LocalWindow":
+        return self._local.setdefault(key_id, LocalWindow())
+
+    def _leave_redis_alone(self, error: Exception) -> None:
+        self._redis_away_until_s = self._clock() + REDIS_PAUSE_S
+        logger.warning("Redis is away, rate limits are kept per process: %s", type(error).__name__)
+
+
+class LocalWindow:
+    """What SCRIPT does, for one key in this process's memory."""
+
+    def __init__(self) -> None:
+        self.requests: dict[int, int] = {}
+        self.tokens: dict[int, int] = {}
+        self.running: dict[str, int] = {}  # call id → when its place is free at the latest
+
+    def admit(self, now: int, limits: RateLimits, tokens: int, call_id: str, life_s: int) -> list[int]:
+        for buckets in (self.requests, self.tokens):
+            for second in [second for second in buckets if second <= now - WINDOW_S]:
+                del buckets[second]
+        self.running = {call: until for call, until in self.running.items() if until > now}
+        refused, retry = self._decide(now, limits, tokens)
+        if not refused:
+            self.requests[now] = self.requests.get(now, 0) + 1
+            self.tokens[now] = self.tokens.get(now, 0) + tokens
+            self.running[call_id] = now + life_s
+        windows = [(sum(b.values()), max(b) + WINDOW_S - now if b else 0) for b in (self.requests, self.tokens)]
+        return [refused, retry, now, *windows[0], *windows[1]]
+
+    def release(self, permit: Permit, tokens_used: int) -> None:
+        self.running.pop(permit.call_id, None)
+        if permit.second in self.tokens:
+            self.tokens[permit.second] += tokens_used - permit.tokens
+
+    def _decide(self, now: int, limits: RateLimits, tokens: int) -> tuple[int, int]:
+        asked = ((self.requests, limits.requests_per_minute, 1), (self.tokens, limits.tokens_per_minute, tokens))
+        for number, (buckets, limit, more) in enumerate(asked, start=1):
+            if limit is not None and (excess := sum(buckets.values()) + more - limit) > 0:
+                return number, wait_s(buckets, excess, now)
+        if limits.concurrency is not None and len(self.running) >= limits.concurrency:
+            return 3, 1
+        return 0, 0
+
+
+def wait_s(buckets: dict[int, int], excess: int, now: int) -> int:
+    """Until so much has left the window."""
+    for second in sorted(buckets):
+        excess -= buckets[second]
+        if excess <= 0:
+            return second + WINDOW_S - now
+    return WINDOW_S
+
+
+def permit_of(
+    key_id: UUID, limits: RateLimits, tokens: int, call_id: str, told: list[int], *, is_local: bool
+) -> Permit:
+    refused, retry, second, requests_used, requests_reset, tokens_used, tokens_reset = told
+    verdict = Verdict(
+        refused_by=REFUSED_BY[refused],
+        retry_after_s=retry,
+        remaining_requests=max(0, (limits.requests_per_minute or 0) - requests_used),
+        reset_requests_s=requests_reset,
+        remaining_tokens=max(0, (limits.tokens_per_minute or 0) - tokens_used),
+        reset_tokens_s=tokens_reset,
+    )
+    return Permit(key_id, call_id, second, tokens, limits, verdict, is_local)
+
+
+def headers(permit: Permit) -> dict[str, str]:
+    """What the SDKs of OpenAI's world read; only of the limits that the key has."""
+    limits, verdict = permit.limits, permit.verdict
+    told: dict[str, str] = {}
+    if limits.requests_per_minute is not None:
+        told["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
+        told["x-ratelimit-remaining-requests"] = str(verdict.remaining_requests)
+        told["x-ratelimit-reset-requests"] = f"{verdict.reset_requests_s:g}s"
+    if limits.tokens_per_minute is not None:
+        told["x-ratelimit-limit-tokens"] = str(limits.tokens_per_minute)
+        told["x-ratelimit-remaining-tokens"] = str(verdict.remaining_tokens)
+        told["x-ratelimit-reset-tokens"] = f"{verdict.reset_tokens_s:g}s"
+    return told
+
+
+def in_order(limits: RateLimits) -> tuple[int | None, int | None, int | None]:
+    return limits.requests_per_minute, limits.tokens_per_minute, limits.concurrency
+
+
+def names(key_id: UUID) -> tuple[str, str, str]:
+    """One hash tag: all three live on the same node of a cluster."""
+    base = f"quantized:limits:{{{key_id.hex}}}"
+    return f"{base}:requests", f"{base}:tokens", f"{base}:running"
