@@ -178,7 +178,7 @@ def test_the_receipt_of_a_stream_is_the_same_but_for_its_way(api: httpx.Client, 
 
 
 def test_a_call_in_flight_is_open_and_holds_its_bound(api: httpx.Client, alice: Tenant):
-    slow = {**TEXT, "max_tokens": 32, "stream": True, "user": "sandbox:delay_ms=100"}
+    slow = {**TEXT, "max_tokens": 32, "stream": True, "user": "sandbox:delay_ms=200"}
     with api.stream("POST", "/chat/completions", json=slow) as stream:
         generation_id = stream.headers["x-generation-id"]
         running, credits_view = receipt(api, generation_id), api.get("/credits").json()
@@ -216,7 +216,7 @@ def test_a_stream_that_its_client_left_is_an_estimate_of_what_was_delivered(api:
     long = {**TEXT, "stream": True, "user": "sandbox:tokens=500 delay_ms=20"}
     with api.stream("POST", "/chat/completions", json=long) as stream:
         next(stream.iter_bytes())
-    wait_closed(alice, timeout_s=2)
+    wait_closed(alice, timeout_s=5)
     told = receipt(api, stream.headers["x-generation-id"])
     assert (told["status"], told["cancelled"], told["streamed"]) == ("estimated", True, True)
     assert told["usage"]["prompt_tokens"] == 20

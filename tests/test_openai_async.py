@@ -89,7 +89,7 @@ def test_a_client_that_leaves_a_stream_pays_for_what_it_got(gateway: Server, ali
         raise AssertionError("the stream said nothing")
 
     generation_id = asyncio.run(leave())
-    wait_closed(alice, timeout_s=2)
+    wait_closed(alice, timeout_s=5)
     receipt = lookups.receipt(alice.organization_id, generation_id)
     assert (receipt.status, receipt.usage.cancelled) == ("estimated", True)
     assert 0 < receipt.usage.completion_tokens < 50

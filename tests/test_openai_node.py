@@ -87,3 +87,7 @@ def test_headers_models_and_errors(gateway: Server, alice: Tenant):
         "insufficient_credits",
         {"limit_source": "credits", "required": 1_685_853, "available": 998_021, "affordable_output_tokens": 5_915},
     ]
+
+
+def test_the_lock_file_names_no_registry():
+    assert '"resolved"' not in (PROGRAMS / "package-lock.json").read_text()

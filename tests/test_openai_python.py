@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -12,7 +14,7 @@ from pydantic import BaseModel
 
 from completions.sandbox.server import SandboxServer
 from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
-from tests.gateway_server import MODEL, Server, Tenant, wait_closed
+from tests.gateway_server import MODEL, Server, Tenant, start_server, wait_closed
 from tests.sdk_answers import follow_up, streamed, told
 
 
@@ -286,3 +288,21 @@ def test_a_stream_that_breaks_raises_and_is_charged_for_what_came(client: OpenAI
     assert len([word for word in words if word]) == 4
     wait_closed(alice)
     assert credits_used(client) == 2022  # an estimate: 20 tokens of the prompt, 7 of the answer
+
+
+def test_comments_that_keep_the_line_alive_disturb_nothing(
+    server_environment: dict[str, str], tmp_path: Path, alice: Tenant
+):
+    impatient = {**server_environment, "FIRST_EVENT_WAIT_S": "0.05", "KEEPALIVE_S": "0.02"}
+    request, expected = CONVERSATIONS["text"]
+    slow = {**request, "stream_options": {"include_usage": True}, "user": "sandbox:first_ms=200 delay_ms=50"}
+    with start_server(impatient, tmp_path) as server:
+        url = f"{server.base_url}/chat/completions"
+        seen = httpx.post(url, headers=alice.headers, json={**slow, "stream": True}).content
+        with OpenAI(api_key=alice.api_key, base_url=server.base_url, max_retries=0) as client:
+            chunks = list(client.chat.completions.create(**slow, stream=True))
+            with client.chat.completions.stream(**slow) as stream:
+                gathered = told(stream.get_final_completion())
+    assert seen.startswith(b": keep-alive\n\n")
+    assert b": keep-alive\n\n" in seen.partition(b" capital")[2]
+    assert streamed(chunks) == gathered == expected
