@@ -5,8 +5,9 @@ everybody else. Who may do what to whom is the caller's question.
 """
 
 import secrets
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,10 @@ from accounts.models import ApiKey, Membership, Organization, User
 
 BIGINT_MAX = 2**63 - 1
 INTEGER_MAX = 2**31 - 1
+RATE_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 GENERATED_PASSWORD_BYTES = 15  # 20 characters
+# Later times would come back from the database with a year that Python does not know.
+EXPIRY_MAX = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 class Invalid(ValueError):
@@ -31,6 +35,10 @@ class Invalid(ValueError):
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+
+
+class Missing(Invalid):
+    """A field that another one asks for."""
 
 
 class Founding(msgspec.Struct, frozen=True):
@@ -125,21 +133,65 @@ def issue_key(
     created_by: User | None = None,
 ) -> tuple[ApiKey, str]:
     """The new key's row, and the key itself, which nobody can read ever again."""
-    fields = {
-        "name": checked_text("name", name, 100) if name else "",
-        **checked_limit(limit_micro, limit_period),
-        "models": checked_models(models),
-        "expires_at": checked_expiry(expires_at),
-        "requests_per_minute": checked_positive("requests_per_minute", requests_per_minute, INTEGER_MAX),
-        "tokens_per_minute": checked_positive("tokens_per_minute", tokens_per_minute, INTEGER_MAX),
-        "concurrency": checked_positive("concurrency", concurrency, INTEGER_MAX),
-        "created_by": created_by,
-    }
+    checked = checked_settings(
+        {
+            "name": name,
+            "limit_micro": limit_micro,
+            "limit_period": limit_period,
+            "models": models,
+            "expires_at": expires_at,
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "concurrency": concurrency,
+        }
+    )
+    return store_new_key(organization.pk, created_by, checked)
+
+
+def store_new_key(organization_id: UUID, created_by: User | None, checked: Mapping[str, Any]) -> tuple[ApiKey, str]:
     plain_key = keys.mint()
     prefix, last_four = keys.display(plain_key)
-    digest = keys.digest(plain_key, settings.KEY_PEPPER)
-    row = ApiKey.objects.create(organization=organization, digest=digest, prefix=prefix, last_four=last_four, **fields)
+    row = ApiKey.objects.create(
+        organization_id=organization_id,
+        created_by=created_by,
+        digest=keys.digest(plain_key, settings.KEY_PEPPER),
+        prefix=prefix,
+        last_four=last_four,
+        **checked,
+    )
     return row, plain_key
+
+
+@transaction.atomic
+def change_key(key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
+    """Only what is named changes; a limit of None ends its period too. Holds everywhere within a second."""
+    key = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
+    if "limit_micro" in changes or "limit_period" in changes:
+        period = key.limit_period if changes.get("limit_micro", key.limit_micro) is not None else None
+        changes = {"limit_micro": key.limit_micro, "limit_period": period} | dict(changes)
+    checked = checked_settings(changes)
+    for name, value in checked.items():
+        setattr(key, name, value)
+    if checked:
+        key.save(update_fields=list(checked))
+    return key
+
+
+@transaction.atomic
+def rotate_key(key_id: UUID, overlap: timedelta, created_by: User | None = None) -> tuple[ApiKey, str]:
+    """A new key with the old one's settings; the old one works on for the overlap, or less if it ends earlier.
+
+    The new key's spend windows begin at zero: what a key has spent stays with that key.
+    """
+    old = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
+    now = datetime.now(UTC)
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+        raise Invalid("key", "must still be in use to be rotated; issue a new one")
+    inherited = {name: getattr(old, name) for name in KEY_SETTINGS}
+    ends_at = now + overlap
+    old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
+    old.save(update_fields=["expires_at"])
+    return store_new_key(old.organization_id, created_by, inherited)
 
 
 def revoke_key(key_id: UUID | str) -> ApiKey:
@@ -186,14 +238,11 @@ def checked_positive(field: str, value: int | None, most: int) -> int | None:
     return value
 
 
-def checked_limit(limit_micro: int | None, period: str | None) -> dict[str, Any]:
+def require_both(limit_micro: int | None, period: str | None) -> None:
     if limit_micro is not None and period is None:
-        raise Invalid("limit_period", "must be given with a limit")
+        raise Missing("limit_period", "must be given with a limit")
     if period is not None and limit_micro is None:
-        raise Invalid("limit", "must be given with a period")
-    if period is not None:
-        checked_choice("limit_period", period, ApiKey.Period.values)
-    return {"limit_micro": checked_positive("limit", limit_micro, BIGINT_MAX), "limit_period": period}
+        raise Missing("limit", "must be given with a period")
 
 
 def checked_models(models: Sequence[str] | None) -> list[str] | None:
@@ -212,7 +261,26 @@ def checked_expiry(expires_at: datetime | None) -> datetime | None:
         raise Invalid("expires_at", "must have a time zone")
     if expires_at <= datetime.now(UTC):
         raise Invalid("expires_at", f"must be in the future, not {expires_at.isoformat()}")
+    if expires_at >= EXPIRY_MAX:
+        raise Invalid("expires_at", f"must be before the year 3000, not {expires_at.isoformat()}")
     return expires_at
+
+
+KEY_SETTINGS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda name: checked_text("name", name, 100) if name else "",
+    "limit_micro": partial(checked_positive, "limit", most=BIGINT_MAX),
+    "limit_period": lambda period: period and checked_choice("limit_period", period, ApiKey.Period.values),
+    "models": checked_models,
+    "expires_at": checked_expiry,
+    **{name: partial(checked_positive, name, most=INTEGER_MAX) for name in RATE_LIMITS},
+}
+
+
+def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a key is told, each by its own rule. A limit and its period are given together or not at all."""
+    if "limit_micro" in given or "limit_period" in given:
+        require_both(given.get("limit_micro"), given.get("limit_period"))
+    return {name: KEY_SETTINGS[name](value) for name, value in given.items()}
 
 
 def as_uuid(text: UUID | str) -> UUID | None:
