@@ -49,7 +49,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
@@ -425,6 +426,8 @@ def translate(exc: Exception) -> GatewayError:
         return _PERMISSION[exc.code](str(exc))
     if isinstance(exc, drf.Throttled):
         return RateLimited("Too many requests.", retry_after_s=getattr(exc, "wait", None) or 1)
+    if isinstance(exc, RequestDataTooBig):
+        return RequestTooLarge(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     for foreign, ours in _BORDER:
         if isinstance(exc, foreign):
             return ours()
@@ -450,6 +453,7 @@ _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
     (drf.AuthenticationFailed, partial(InvalidApiKey, _NO_KEY)),
     (drf.PermissionDenied, partial(RoleForbidden, "Your role does not allow this.")),
     (PermissionDenied, partial(RoleForbidden, "Your role does not allow this.")),
+    (SuspiciousOperation, partial(InvalidRequest, "This request cannot be understood.")),
 )
 
 

@@ -5,7 +5,8 @@ Only runs when something is wrong, so it may be slow. Tests hold the figures her
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -130,11 +131,19 @@ _TYPES = re.compile(r"\AExpected `(?P<expected>[^`]*)`(?:, got `(?P<got>[^`]*)`)
 _INDEX = re.compile(r"\[[^\]]*\]")
 
 
-def refused(exc: Exception, body: bytes, known: Sequence[str]) -> errors.InvalidRequest:
+class Words(NamedTuple):
+    """What to say about one kind of request: its fields, what each must be, and what to use instead of others."""
+
+    known: Sequence[str]
+    rules: Mapping[str, str]
+    hints: Mapping[str, str] = {}
+
+
+def refused(exc: Exception, body: bytes, words: Words) -> errors.InvalidRequest:
     if isinstance(exc, RecursionError):
         return errors.InvalidJson("The request body is nested too deeply.")
     if isinstance(exc, msgspec.ValidationError):
-        return _invalid(exc, known)
+        return invalid(exc, words)
     return errors.InvalidJson(_why_not_json(exc, body))
 
 
@@ -147,7 +156,7 @@ def _why_not_json(exc: Exception, body: bytes) -> str:
     return f"The request body is not valid JSON: {reason}."
 
 
-def _invalid(exc: msgspec.ValidationError, known: Sequence[str]) -> errors.InvalidRequest:
+def invalid(exc: msgspec.ValidationError, words: Words) -> errors.InvalidRequest:
     text = str(exc)
     place = _PLACE.search(text)
     path = place["path"] if place else ""
@@ -158,8 +167,8 @@ def _invalid(exc: msgspec.ValidationError, known: Sequence[str]) -> errors.Inval
     if field is not None and text.startswith("Object missing"):
         return errors.MissingField(_join(path, field["field"]))
     if field is not None and text.startswith("Object contains unknown"):
-        return _unknown(path, field["field"], known)
-    return _wrong(path, text)
+        return _unknown(path, field["field"], words)
+    return _wrong(path, text, words)
 
 
 def _by_rule(refusal: Refusal, path: str) -> errors.InvalidRequest:
@@ -169,11 +178,11 @@ def _by_rule(refusal: Refusal, path: str) -> errors.InvalidRequest:
     return refusal.kind(f"'{param}' {refusal.message}.", param=param)
 
 
-def _unknown(path: str, field: str, known: Sequence[str]) -> errors.UnknownField:
+def _unknown(path: str, field: str, words: Words) -> errors.UnknownField:
     shown = _join(path, field[:SHOWN_CHARS_MAX])
     if path:
         return errors.UnknownField(shown)
-    return errors.UnknownField(shown, HINTS.get(field) or _nearest(field[:SHOWN_CHARS_MAX], known))
+    return errors.UnknownField(shown, words.hints.get(field) or _nearest(field[:SHOWN_CHARS_MAX], words.known))
 
 
 def _nearest(field: str, known: Sequence[str]) -> str:
@@ -181,10 +190,10 @@ def _nearest(field: str, known: Sequence[str]) -> str:
     return f"Did you mean '{near[0]}'?" if near else ""
 
 
-def _wrong(path: str, text: str) -> errors.InvalidRequest:
+def _wrong(path: str, text: str, words: Words) -> errors.InvalidRequest:
     types = _TYPES.match(text)
     kind: type[errors.InvalidRequest] = errors.InvalidType if types else errors.OutOfRange
-    rule = RULES.get(_INDEX.sub("[]", path)) or _plain_rule(text, types)
+    rule = words.rules.get(_INDEX.sub("[]", path)) or _plain_rule(text, types)
     subject = f"'{path}'" if path else "The request body"
     got = f", not {_json_name(types['got'])}" if types and types["got"] else ""
     return kind(f"{subject} must be {rule}{got}.", param=_param(path))

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from completions import errors
-from completions.refusals import Refusal, refused
+from completions.refusals import HINTS, RULES, Refusal, Words, refused
 
 MODEL_CHARS_MAX = 256
 MESSAGES_MAX = 100_000
@@ -336,6 +336,7 @@ class Chat(Struct, frozen=True):
         return CACHE_MARK in self.body or ESCAPED_LETTER.search(self.body) is not None
 
 
+_words = Words(Fields.__struct_fields__, RULES, HINTS)
 _fields_decoder = msgspec.json.Decoder(Fields)
 _raw_decoder = msgspec.json.Decoder(dict[str, Raw])
 
@@ -347,4 +348,4 @@ def parse_chat(body: bytes) -> Chat:
             body.decode()  # msgspec does not look into strings it passes over
         return Chat(_fields_decoder.decode(body), _raw_decoder.decode(body), body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise refused(exc, body, known=Fields.__struct_fields__) from None
+        raise refused(exc, body, _words) from None

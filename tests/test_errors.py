@@ -5,7 +5,7 @@ import logging
 
 import msgspec
 import pytest
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent
 from django.http import Http404
 from rest_framework import exceptions as drf
 
@@ -160,6 +160,8 @@ def test_frameworks_exceptions_become_ours() -> None:
     assert answered(drf.AuthenticationFailed()) == (401, "authentication_error", "invalid_api_key")
     assert answered(drf.PermissionDenied()) == (403, "permission_error", "role")
     assert answered(PermissionDenied()) == (403, "permission_error", "role")
+    assert answered(RequestDataTooBig()) == (413, "invalid_request_error", "request_too_large")
+    assert answered(TooManyFieldsSent("secret")) == (400, "invalid_request_error", "invalid_request")
 
 
 def test_throttled_tells_when_to_come_back() -> None:
