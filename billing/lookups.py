@@ -65,9 +65,9 @@ def balance(organization_id: UUID) -> Balance:
 
 
 def windows(key: ApiKey) -> Windows:
-    now = timezone.now()
-    meter = Meter.objects.filter(key=key).first()
-    starts = kernel.window_starts(now)
+    """Costs a query unless the key was read with `select_related("meter")`."""
+    meter: Meter | None = getattr(key, "meter", None)
+    starts = kernel.window_starts(timezone.now())
     spent = {window: _running(meter, window, "spent", starts) for window in ("day", "week", "month", "total")}
     remaining = resets_at = None
     if key.limit_micro is not None and key.limit_period is not None:

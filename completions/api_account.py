@@ -11,6 +11,7 @@ from accounts.models import ApiKey
 from accounts.principals import Principal
 from billing import lookups, money
 from billing.models import Hold, Price, Usage
+from completions import shapes
 from completions.errors import MissingField, NotFound
 
 
@@ -40,7 +41,7 @@ class KeyView(APIView):
         if key_id is None:
             raise NotFound("This request was not made with an API key.")
         key = ApiKey.objects.get(pk=key_id)
-        return Response(key_body(key, lookups.windows(key)))
+        return Response(key_body(key))
 
 
 class GenerationView(APIView):
@@ -60,30 +61,26 @@ def principal(request: Request) -> Principal:
     return cast(Principal, request.user)
 
 
-def key_body(key: ApiKey, windows: lookups.Windows) -> dict[str, Any]:
-    return {
-        "object": "key",
-        "id": key.pk,
-        "name": key.name,
-        "prefix": key.prefix,
-        "last_four": key.last_four,
-        "organization": key.organization_id,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "limit": key.limit_micro,
-        "limit_period": key.limit_period,
-        "limit_remaining": windows.limit_remaining,
-        "limit_resets_at": windows.limit_resets_at,
-        "usage": {"day": windows.day, "week": windows.week, "month": windows.month, "total": windows.total},
-        "models": key.models,
-        "rate_limits": {
-            "requests_per_minute": key.requests_per_minute,
-            "tokens_per_minute": key.tokens_per_minute,
-            "concurrency": key.concurrency,
-        },
-    }
+def key_body(key: ApiKey) -> shapes.Key:
+    windows = lookups.windows(key)
+    return shapes.Key(
+        id=key.pk,
+        name=key.name,
+        prefix=key.prefix,
+        last_four=key.last_four,
+        organization=key.organization_id,
+        created_at=key.created_at,
+        last_used_at=key.last_used_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        limit=key.limit_micro,
+        limit_period=cast(shapes.Period | None, key.limit_period),
+        limit_remaining=windows.limit_remaining,
+        limit_resets_at=windows.limit_resets_at,
+        usage=shapes.Spent(windows.day, windows.week, windows.month, windows.total),
+        models=key.models,
+        rate_limits=shapes.RateLimits(key.requests_per_minute, key.tokens_per_minute, key.concurrency),
+    )
 
 
 def receipt_body(receipt: lookups.Receipt) -> dict[str, Any]:

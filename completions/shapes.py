@@ -1,0 +1,58 @@
+"""What the endpoints of account and keys answer, as structs: the shapes of the code and of the OpenAPI document."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+Period = Literal["day", "week", "month", "total"]
+
+
+class RateLimits(Struct, frozen=True):
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrency: int | None
+
+
+class Spent(Struct, frozen=True):
+    """Micro-credits spent in the running UTC day, ISO week and month, and in all."""
+
+    day: int
+    week: int
+    month: int
+    total: int
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """An API key as people may see it. Amounts are micro-credits."""
+
+    object: Literal["key"] = "key"
+    id: UUID
+    name: str
+    prefix: str
+    last_four: str
+    organization: UUID
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    limit: int | None
+    limit_period: Period | None
+    limit_remaining: int | None
+    limit_resets_at: datetime | None
+    usage: Spent
+    models: list[str] | None
+    rate_limits: RateLimits
+
+
+class NewKey(Key, frozen=True, kw_only=True):
+    """With the key itself, which is shown this once."""
+
+    api_key: str
+
+
+class KeyList(Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Key]
+    has_more: bool
