@@ -3,7 +3,7 @@
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from billing.money import Usage
 from completions.providers.base import Choice, ChoiceDelta, Chunk, Delta
@@ -55,7 +55,7 @@ class _Completion(Struct, frozen=True):
     id: str
     object: Literal["chat.completion"]
     model: str
-    choices: tuple[Choice, ...]
+    choices: tuple[Choice, ...] | Raw
     usage: UsageView
     created: int
     system_fingerprint: str | None
@@ -65,12 +65,12 @@ def completion_bytes(
     *,
     id: str,
     model: str,
-    choices: tuple[Choice, ...],
+    choices: tuple[Choice, ...] | Raw,
     usage: UsageView,
     created: int,
     system_fingerprint: str | None,
 ) -> bytes:
-    """The body of a non-streamed answer."""
+    """The body of a non-streamed answer; its choices may be encoded already."""
     return _encoder.encode(_Completion(id, "chat.completion", model, choices, usage, created, system_fingerprint))
 
 
@@ -91,12 +91,14 @@ class StreamWriter:
     """Chunks → the bytes of our own stream. Says the role once and first; `usage` is null until the end
     if the client asked for it, else absent."""
 
-    def __init__(self, *, id: str, model: str, created: int, include_usage: bool) -> None:
+    def __init__(
+        self, *, id: str, model: str, created: int, include_usage: bool, system_fingerprint: str | None = None
+    ) -> None:
         self._id = id
         self._model = model
         self._created = created
         self._include_usage = include_usage
-        self._system_fingerprint: str | UnsetType = UNSET
+        self._system_fingerprint: str | UnsetType = UNSET if system_fingerprint is None else system_fingerprint
         self._has_begun = False
 
     def events(self, chunk: Chunk) -> bytes:

@@ -16,6 +16,7 @@ from billing.ledger import Receipt, Settle, Settled, Void
 from completions.answers import UsageView, usage_view
 from completions.bounds import estimated_usage
 from completions.catalog import Route
+from completions.idempotency import Claim
 from completions.limits import Permit
 from completions.providers.base import Answer, Chunk, Reported, UpstreamFailure
 from completions.schema import Chat
@@ -48,6 +49,8 @@ class Call:
         self.route = routes[0]  # the one being asked, in the end the one that answered
         self.attempts: list[Attempt] = []
         self.permit: Permit | None = None  # of a key with rate limits
+        self.claim: Claim | None = None  # of a request with an Idempotency-Key
+        self.kept: list[bytes] = []  # of a stream with a claim: what was written so far
         self.prompt_tokens_max = prompt_tokens_max
         self.output_bound = output_bound
         self.created = int(time.time())

@@ -13,6 +13,7 @@
     │   ├── ContentPolicy          400                        content_policy
     │   ├── InvalidHttp            400                        invalid_http
     │   ├── RequestTimeout         408                        request_timeout
+    │   ├── IdempotencyKeyReused   400                        idempotency_key_reused
     │   ├── RequestTooLarge        413                        request_too_large
     │   ├── UnsupportedMediaType   415                        unsupported_media_type
     │   ├── RequestHeadTooLarge    431                        request_head_too_large
@@ -303,6 +304,16 @@ class ModelNotFound(NotFound):
     def __init__(self, model: str, suggestions: Sequence[str] = ()) -> None:
         nearest = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
         super().__init__(f"The model '{model}' does not exist.{nearest}", param="model")
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used with another request; a new request needs a new key.",
+            param="Idempotency-Key",
+        )
 
 
 class IdempotencyInProgress(GatewayError):

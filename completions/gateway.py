@@ -16,15 +16,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from accounts.principals import Principal
-from billing.ledger import Held, LedgerUnavailable, Mark, Refused, Reserve, Settle, Settled, Writer
+from billing.ledger import Held, LedgerUnavailable, Mark, Refused, Reserve, Settle, Settled, Void, Writer
 from billing.money import CreditRate
 from completions import errors, failures, providers
-from completions.answers import completion_bytes
+from completions.answers import StreamWriter, completion_bytes, usage_view
 from completions.bounds import CostBound, cost_bound, likely_prompt_tokens, output_bound
 from completions.call import Call, ending
 from completions.catalog import Catalog, Route
 from completions.circuit import Circuits
+from completions.idempotency import ANSWER_BYTES_MAX, Claim, StoredAnswer
 from completions.limits import Limiter, Permit
 from completions.limits import headers as limit_headers
 from completions.providers.base import UpstreamFailure, UpstreamRequest
@@ -75,21 +78,35 @@ class Gateway:
 
     # --- the two ways to answer -------------------------------------------------------------
 
-    async def complete(self, principal: Principal, chat: Chat, provider: str | None) -> Completion:
-        call = await self._open(principal, chat, provider)
+    async def complete(
+        self, principal: Principal, chat: Chat, provider: str | None, claim: Claim | None = None
+    ) -> Completion:
+        call = await self._open(principal, chat, provider, claim)
         return await asyncio.shield(self._detach(self._answer(call)))
 
     async def stream(
-        self, principal: Principal, chat: Chat, provider: str | None, leaving: asyncio.Future[None]
+        self,
+        principal: Principal,
+        chat: Chat,
+        provider: str | None,
+        leaving: asyncio.Future[None],
+        claim: Claim | None = None,
     ) -> Events:
         """Returns at the first real event, or after `first_event_wait_s`; a failure before is raised.
         `leaving` is done when the client has gone."""
-        call = await self._open(principal, chat, provider)
+        call = await self._open(principal, chat, provider, claim)
         relay = Relay(self, call)
         relay.events.relay = self._detach(relay.run())
         leaving.add_done_callback(lambda _: relay.events.leave())
         await relay.begun(self._first_event_wait_s)
         return relay.events
+
+    async def replay(self, chat: Chat, stored: StoredAnswer) -> bytes:
+        """An answer given before. Settling it again tells what it cost, and books it if a crash came in between."""
+        settled = await self._writer.submit(stored.settle)
+        if not isinstance(settled, Settled):
+            raise errors.IdempotencyInProgress("The call of this Idempotency-Key has not been closed.")
+        return replayed_answer(chat, stored, settled)
 
     async def drain(self, patience_s: float) -> None:
         """Let the running calls end; those that do not are cancelled, which settles them."""
@@ -105,7 +122,7 @@ class Gateway:
 
     # --- before the provider ----------------------------------------------------------------
 
-    async def _open(self, principal: Principal, chat: Chat, provider: str | None) -> Call:
+    async def _open(self, principal: Principal, chat: Chat, provider: str | None, claim: Claim | None) -> Call:
         """Find the routes and commit the hold: without one there is no way to any provider. The hold
         covers the dearest of the routes that may come to serve the call."""
         routes = self._routes(principal, chat, provider)
@@ -118,7 +135,7 @@ class Gateway:
         except BaseException:
             await self._give_back(permit, 0)
             raise
-        call.permit = permit
+        call.permit, call.claim = permit, claim
         return call
 
     async def _admit(self, principal: Principal, chat: Chat, estimate: int, hold_id: UUID) -> Permit | None:
@@ -283,7 +300,10 @@ class Gateway:
     async def close(self, call: Call) -> Settled | None:
         """Settle or void, durably; None when nothing is charged. The command is queued before anything is awaited."""
         command = ending(call, self.rate)
-        booked = self._writer.submit(command)
+        try:
+            await self._keep(call, command)
+        finally:
+            booked = self._writer.submit(command)
         alert(call)
         outcome = await asyncio.shield(booked)
         settled = outcome if isinstance(outcome, Settled) else None
@@ -291,6 +311,17 @@ class Gateway:
         await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
         log(call, command, settled)
         return settled
+
+    async def _keep(self, call: Call, command: Settle | Void) -> None:
+        """The answer of a request with an Idempotency-Key is stored before it is paid for. Failing to
+        store it must not keep it from being paid."""
+        if call.claim is None:
+            return
+        try:
+            answer = stored_answer(call, command)
+            await (call.claim.store(answer) if answer is not None else call.claim.drop())
+        except Exception as error:
+            errors.log_unexpected(error)
 
     def _detach(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of its own: it outlives its caller, and `drain` waits for it."""
@@ -328,6 +359,44 @@ def rate_limited(permit: Permit) -> errors.RateLimited:
         message += f" This one alone may use {permit.tokens} tokens; ask for less."
         return errors.RateLimited(message, limits=limit_headers(permit))
     return errors.RateLimited(message, retry_after_s=verdict.retry_after_s, limits=limit_headers(permit))
+
+
+def stored_answer(call: Call, command: Settle | Void) -> StoredAnswer | None:
+    """What a retry shall get; None for a call that failed, or an answer too large to keep."""
+    body = b"".join(call.kept) if call.chat.stream else msgspec.json.encode(call.answer.choices if call.answer else ())
+    if call.failure is not None or not isinstance(command, Settle) or len(body) > ANSWER_BYTES_MAX:
+        return None
+    return StoredAnswer(
+        provider=call.route.provider.name,
+        model=call.route.model,
+        created=call.created,
+        system_fingerprint=call.system_fingerprint,
+        streamed=call.chat.stream,
+        body=body,
+        settle=command,
+    )
+
+
+def replayed_answer(chat: Chat, stored: StoredAnswer, settled: Settled) -> bytes:
+    usage = usage_view(stored.settle.receipt.usage, credits_used=settled.charged, credits_remaining=settled.remaining)
+    id = f"gen-{stored.settle.hold_id.hex}"
+    if stored.streamed:
+        writer = StreamWriter(
+            id=id,
+            model=stored.model,
+            created=stored.created,
+            include_usage=chat.include_usage,
+            system_fingerprint=stored.system_fingerprint,
+        )
+        return stored.body + writer.end(usage)
+    return completion_bytes(
+        id=id,
+        model=stored.model,
+        choices=msgspec.Raw(stored.body),
+        usage=usage,
+        created=stored.created,
+        system_fingerprint=stored.system_fingerprint,
+    )
 
 
 def whole_answer(call: Call, settled: Settled) -> bytes:

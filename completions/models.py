@@ -15,6 +15,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from accounts.models import Organization
 from billing import money
 from billing.models import Price
 from completions import secrets
@@ -115,6 +116,24 @@ class Provider(models.Model):
             _ = self.secret
         except secrets.SecretUnreadable as error:
             raise ValidationError({"base_url": f"Enter the secret again: {error}."}) from error
+
+
+class IdempotentCall(models.Model):
+    """A request made with an `Idempotency-Key`; written by idempotency.py alone, kept for a day."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
+    key = models.TextField()
+    fingerprint = models.BinaryField()  # SHA-256 of the request
+    claim = models.UUIDField()
+    lease_until = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    answer = models.TextField()  # sealed; empty while the call runs
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "key"], name="idempotent_call_once")]
+
+    def __str__(self) -> str:
+        return f"{self.organization_id}: {self.key}"
 
 
 class Model(models.Model):

@@ -49,6 +49,8 @@ class Events:
     # --- the relay's side -------------------------------------------------------------------
 
     def put(self, data: bytes) -> None:
+        if self.is_abandoned:
+            return
         self._parts.append(data)
         self._size += len(data)
         self._filled.set()
@@ -56,7 +58,7 @@ class Events:
             self._emptied.clear()
 
     async def room(self) -> None:
-        """Wait while the client is more than a buffer behind."""
+        """Wait while the client is more than a buffer behind; nobody is behind who has left."""
         await self._emptied.wait()
 
     def end(self) -> None:
@@ -80,9 +82,13 @@ class Events:
                 return
 
     def leave(self) -> None:
-        """The client is gone, or has everything. Called twice, or after the end, it changes nothing."""
-        if self.relay is not None and not self._is_over and not self.is_abandoned:
-            self.is_abandoned = True
+        """The client is gone, or has everything. Called twice, or after the end, it changes nothing.
+        A call with an Idempotency-Key runs to its end: the client is going to ask for the answer again."""
+        if self.relay is None or self._is_over or self.is_abandoned:
+            return
+        self.is_abandoned = True
+        self._emptied.set()
+        if self.call.claim is None:
             self.relay.cancel()
 
     async def _wait(self) -> bool:
@@ -151,8 +157,13 @@ class Relay:
         self._call.absorb_chunk(chunk)
         if chunk.choices:
             self._begin_writing()
-            self.events.put(self._writer.events(chunk))
+            self._write(self._writer.events(chunk))
         return chunk.failure
+
+    def _write(self, events: bytes) -> None:
+        self.events.put(events)
+        if self._call.claim is not None:
+            self._call.kept.append(events)
 
     def _begin_writing(self) -> None:
         """The first bytes of the answer: from here on a failure is an event."""

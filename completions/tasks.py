@@ -3,10 +3,19 @@
 import logging
 
 from celery import shared_task
+from django.utils import timezone
 
 from completions import reconciliation
+from completions.models import IdempotentCall
 
 logger = logging.getLogger(__name__)
+
+
+@shared_task(name="completions.tasks.forget_answers")
+def forget_answers() -> None:
+    forgotten, _ = IdempotentCall.objects.filter(expires_at__lt=timezone.now()).delete()
+    if forgotten:
+        logger.info("forgot %d stored answers", forgotten)
 
 
 @shared_task(name="completions.tasks.reconcile")

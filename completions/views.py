@@ -4,6 +4,7 @@ Authentication class, parser and exception handler are DRF's, awaited; the rest 
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -16,13 +17,15 @@ from rest_framework.views import APIView
 
 from accounts.principals import KEY_SQL, Principal
 from completions.call import Call
-from completions.errors import InvalidJson
+from completions.errors import GatewayError, InvalidJson
 from completions.gateway import Gateway
+from completions.idempotency import Claim, StoredAnswer
 from completions.limits import headers as limit_headers
 from completions.relay import Events
 from completions.schema import Chat, parse_chat
 
 PROVIDER_HEADER = "x-quantized-provider"
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 ATTEMPTS_HEADER = "x-quantized-attempts"
 
 
@@ -90,18 +93,43 @@ class CompletionsView(AsyncAPIView):
     async def post(self, request: Request) -> HttpResponseBase:
         chat = self.chat(request)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
+        key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+        if key is None:
+            return await self.answer(request, chat, provider, None)
+        organization_id = cast(Principal, request.user).organization_id
+        claim = await runtime_of(request).idempotency.claim(organization_id, key, fingerprint(chat, provider))
+        if isinstance(claim, StoredAnswer):
+            return await self.replay(request, chat, claim)
+        try:
+            return await self.answer(request, chat, provider, claim)
+        except GatewayError:
+            await claim.drop()
+            raise
+
+    async def answer(self, request: Request, chat: Chat, provider: str | None, claim: Claim | None) -> HttpResponseBase:
         principal = cast(Principal, request.user)
         gateway: Gateway = runtime_of(request).gateway
         if not chat.stream:
-            completion = await gateway.complete(principal, chat, provider)
+            completion = await gateway.complete(principal, chat, provider, claim)
             return HttpResponse(completion.body, content_type="application/json", headers=call_headers(completion.call))
         leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
         try:
-            events = await gateway.stream(principal, chat, provider, leaving)
+            events = await gateway.stream(principal, chat, provider, leaving, claim)
         except BaseException:
             leaving.cancel()
             raise
         return EventStream(events, leaving)
+
+    @staticmethod
+    async def replay(request: Request, chat: Chat, stored: StoredAnswer) -> HttpResponse:
+        body = await runtime_of(request).gateway.replay(chat, stored)
+        content_type = EVENT_STREAM if stored.streamed else "application/json"
+        headers = {
+            "x-generation-id": f"gen-{stored.settle.hold_id.hex}",
+            PROVIDER_HEADER: stored.provider,
+            "idempotent-replayed": "true",
+        }
+        return HttpResponse(body, content_type=content_type, headers=headers)
 
     @staticmethod
     def chat(request: Request) -> Chat:
@@ -117,7 +145,7 @@ class EventStream(HttpResponseBase):
     streaming = True
 
     def __init__(self, events: Events, leaving: asyncio.Future[None]) -> None:
-        super().__init__(content_type="text/event-stream; charset=utf-8", headers=call_headers(events.call))
+        super().__init__(content_type=EVENT_STREAM, headers=call_headers(events.call))
         self["Cache-Control"] = "no-cache, no-transform"
         self["Content-Encoding"] = "identity"
         self["X-Accel-Buffering"] = "no"
@@ -137,6 +165,11 @@ def call_headers(call: Call) -> dict[str, str]:
         headers |= limit_headers(call.permit)
     failed = [f"{attempt['provider']}={attempt['outcome']}" for attempt in call.attempts if attempt["outcome"] != "ok"]
     return headers | ({ATTEMPTS_HEADER: ", ".join([*failed, f"{name}=ok"])} if failed else {})
+
+
+def fingerprint(chat: Chat, provider: str | None) -> bytes:
+    """The same request again, byte for byte, has the same one."""
+    return hashlib.sha256(f"{provider or ''}\n".encode() + chat.body).digest()
 
 
 async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:

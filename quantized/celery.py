@@ -30,5 +30,10 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "options": {"expires": settings.SWEEP_EVERY_S},
         },
         "reconcile": {"task": "completions.tasks.reconcile", "schedule": RECONCILE_EVERY_S, "options": {"expires": 60}},
+        "forget-answers": {
+            "task": "completions.tasks.forget_answers",
+            "schedule": crontab(minute="17"),
+            "options": {"expires": 1800},
+        },
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
     }

@@ -13,6 +13,7 @@ from billing.ledger import Spool, Writer
 from billing.money import CreditRate
 from completions.catalog import Catalog, load_catalog
 from completions.gateway import Gateway
+from completions.idempotency import Idempotency
 from completions.upstream import Upstream
 from quantized.database import Listener, Reader
 
@@ -44,6 +45,7 @@ class Runtime:
             redis_url=settings.REDIS_URL,
             processes=settings.SERVER_PROCESSES,
         )
+        self.idempotency = Idempotency(self.reader, lease_s=settings.HOLD_TTL_S)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
 
