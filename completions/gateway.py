@@ -27,7 +27,7 @@ from completions.bounds import CostBound, cost_bound, likely_prompt_tokens, outp
 from completions.call import Call, ending
 from completions.catalog import Catalog, Route
 from completions.circuit import Circuits
-from completions.idempotency import ANSWER_BYTES_MAX, Claim, StoredAnswer
+from completions.idempotency import ANSWER_BYTES_MAX, Claim, Database, Idempotency, StoredAnswer
 from completions.limits import Limiter, Permit
 from completions.limits import headers as limit_headers
 from completions.providers.base import UpstreamFailure, UpstreamRequest
@@ -53,6 +53,7 @@ class Gateway:
         self,
         writer: Writer,
         upstream: Upstream,
+        database: Database,
         rate: CreditRate,
         *,
         output_floor_tokens: int,
@@ -69,6 +70,7 @@ class Gateway:
         self.rate = rate
         self.keepalive_s = keepalive_s
         self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
+        self.idempotency = Idempotency(database, lease_s=hold_life_s)
         self._writer = writer
         self._limiter = Limiter.connect(redis_url, call_life_s=hold_life_s, processes=processes)
         self._output_floor_tokens = output_floor_tokens

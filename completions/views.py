@@ -97,7 +97,7 @@ class CompletionsView(AsyncAPIView):
         if key is None:
             return await self.answer(request, chat, provider, None)
         organization_id = cast(Principal, request.user).organization_id
-        claim = await runtime_of(request).idempotency.claim(organization_id, key, fingerprint(chat, provider))
+        claim = await runtime_of(request).gateway.idempotency.claim(organization_id, key, fingerprint(chat, provider))
         if isinstance(claim, StoredAnswer):
             return await self.replay(request, chat, claim)
         try:

@@ -13,7 +13,6 @@ from billing.ledger import Spool, Writer
 from billing.money import CreditRate
 from completions.catalog import Catalog, load_catalog
 from completions.gateway import Gateway
-from completions.idempotency import Idempotency
 from completions.upstream import Upstream
 from quantized.database import Listener, Reader
 
@@ -35,6 +34,7 @@ class Runtime:
         self.gateway = Gateway(
             self.writer,
             self.upstream,
+            self.reader,
             CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN),
             output_floor_tokens=settings.OUTPUT_FLOOR_TOKENS,
             hold_life_s=settings.HOLD_TTL_S,
@@ -45,7 +45,6 @@ class Runtime:
             redis_url=settings.REDIS_URL,
             processes=settings.SERVER_PROCESSES,
         )
-        self.idempotency = Idempotency(self.reader, lease_s=settings.HOLD_TTL_S)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
 

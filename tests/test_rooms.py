@@ -13,7 +13,7 @@ ROOMS = ("quantized", "completions", "billing", "accounts")
 DOORS = {
     "completions": {"catalog", "errors", "gateway", "upstream", "views"},
     "billing": {"ledger", "lookups", "models", "money", "services"},
-    "accounts": {"keys", "management", "models", "principals", "services"},
+    "accounts": {"keys", "management", "models", "principals", "sealing", "services"},
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
