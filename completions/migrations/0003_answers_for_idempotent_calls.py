@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0003_answers_for_idempotent_calls'),
+        ('accounts', '0002_notify_key_changes'),
         ('completions', '0002_notify_catalog_changes'),
     ]
 
