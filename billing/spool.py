@@ -35,6 +35,10 @@ class Spool:
         return sorted(self.directory.glob("*.jsonl"))
 
     @staticmethod
+    def remove(path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    @staticmethod
     def read(path: Path) -> list[AnyCommand]:
         """The commands of a file; none if another process has replayed and removed it meanwhile."""
         try:

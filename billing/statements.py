@@ -19,6 +19,7 @@ from billing import kernel
 from billing.kernel import AnyCommand, Books, Outcome, Post
 
 Row = tuple[Any, ...]
+NUL = rb"\u0000"  # as JSON says it
 
 
 class Statement(NamedTuple):
@@ -31,6 +32,13 @@ SELECT w.organization_id, w.posted, w.held, w.unlimited, w.overdraft, w.seq,
        w.status = 'active' AND o.status = 'active'
 FROM billing_wallet w JOIN accounts_organization o ON o.id = w.organization_id
 WHERE w.organization_id = ANY(%s) ORDER BY w.organization_id FOR NO KEY UPDATE OF w
+"""
+
+# Which of these wallets has somebody else locked? Takes the free ones' locks for this one statement.
+LOCKED_WALLETS = """
+WITH free AS MATERIALIZED (
+    SELECT organization_id FROM billing_wallet WHERE organization_id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED)
+SELECT organization_id FROM billing_wallet WHERE organization_id = ANY(%s) EXCEPT SELECT organization_id FROM free
 """
 
 # Also reads the clock, after the locks: times along one wallet never run backwards.
@@ -174,8 +182,28 @@ def _ids(commands: Sequence[AnyCommand], name: str) -> list[Any]:
 def _write(sql: str, rows: Sequence[Any], *, guarded: bool = False) -> Statement | None:
     if not rows:
         return None
-    encoded = msgspec.json.encode(rows).decode()
+    encoded = _encode(rows)
     return Statement(sql, (encoded, len(rows)) if guarded else (encoded,))
+
+
+def _encode(rows: Sequence[Any]) -> str:
+    """PostgreSQL's text has no NUL and no half of a surrogate pair; providers do send them, and no settlement
+    may fail for that."""
+    try:
+        encoded = msgspec.json.encode(rows)
+    except UnicodeEncodeError:
+        encoded = NUL
+    if NUL in encoded:
+        encoded = msgspec.json.encode(_storable(msgspec.to_builtins(rows)))
+    return encoded.decode()
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "").encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {name: _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _books(results: Sequence[Sequence[Row]]) -> Books:
