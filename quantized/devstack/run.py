@@ -139,7 +139,8 @@ def prepare(env: Mapping[str, str], kept: Mapping[str, str]) -> str:
     command = [*MANAGE, "prepare", "--json"]
     answer = subprocess.run(command, check=False, env=env, input=json.dumps(wanted), capture_output=True, text=True)
     if answer.returncode != 0:
-        raise StackError(f"the database could not be prepared:\n{answer.stderr.strip()}")
+        said = answer.stderr.strip().removeprefix("CommandError: ")
+        raise StackError(f"the database could not be prepared: {said}")
     return str(json.loads(answer.stdout)["api_key"])
 
 
