@@ -7,6 +7,7 @@ in arrival order, each seeing the ones before it. Amounts are micro-credits.
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Literal
 from uuid import UUID
 
@@ -280,11 +281,11 @@ def _reserve(books: Books, wallet: Wallet, command: Reserve) -> Outcome:
     if refusal := _no_authority(books, wallet, command):
         return refusal
     meter = _running_meter(books, command)
-    amount = command.amount
-    for source, available in _ceilings(books, wallet, meter, command):
-        if available < command.floor:
-            return Refused(source, required=command.floor, available=available)
-        amount = min(amount, available)
+    # The lowest ceiling is the one to tell: what fits under it fits under all.
+    source, available = min(_ceilings(books, wallet, meter, command), key=itemgetter(1), default=("", command.amount))
+    if available < command.floor:
+        return Refused(source, required=command.floor, available=available)
+    amount = min(command.amount, available)
     _open(books, wallet, meter, command, amount)
     return Held(amount)
 

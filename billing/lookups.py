@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey
 from billing import kernel
-from billing.models import Entry, Hold, Meter, Usage, Wallet
+from billing.models import Entry, Hold, Meter, Price, Usage, Wallet
 
 CALL_KINDS = (Entry.Kind.USAGE, Entry.Kind.LATE_USAGE, Entry.Kind.CORRECTION)
 GENERATION_PREFIX = "gen-"
@@ -44,6 +44,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
     hold: Hold
     usage: Usage | None
+    price: Price  # of the route that answered, which a fail-over may have changed
     status: str
     balance: int  # after the call's last entry; what it is now for a call without one
     corrections: tuple[Entry, ...]
@@ -97,16 +98,18 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
     hold_id = hold_id_of(generation_id)
     if hold_id is None:
         return None
-    holds = Hold.objects.filter(pk=hold_id, wallet_id=organization_id).select_related("price", "wallet")
-    hold = holds.first()
+    holds = Hold.objects.filter(pk=hold_id, wallet_id=organization_id)
+    # Hold and usage in one statement: a call that is settled meanwhile is seen before it or after it.
+    hold = holds.select_related("price", "wallet", "usage__price").first()
     if hold is None:
         return None
-    usage = Usage.objects.filter(pk=hold.pk).first()
+    usage = getattr(hold, "usage", None)
     entries = list(Entry.objects.filter(hold=hold).order_by("seq"))
     corrections = tuple(entry for entry in entries if entry.kind == Entry.Kind.CORRECTION)
     return Receipt(
         hold=hold,
         usage=usage,
+        price=usage.price if usage else hold.price,
         status=_status(hold, usage, corrections),
         balance=entries[-1].balance_after if entries else hold.wallet.posted,
         corrections=corrections,

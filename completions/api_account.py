@@ -102,7 +102,7 @@ def receipt_body(receipt: lookups.Receipt) -> dict[str, Any]:
         "credits_used": charged,
         "credits_held": hold.amount if hold.state == Hold.State.OPEN else 0,
         "credits_remaining": remaining,
-        "price": price_body(hold.price),
+        "price": price_body(receipt.price),
         "cost_usd": decimal_string(money.usd(usage.cost_pico)),
         "corrections": [
             {"credits": -entry.amount, "created_at": entry.created_at, "reason": entry.reason}

@@ -16,14 +16,18 @@ from billing.ledger import Receipt, Settle, Settled, Void
 from completions.answers import UsageView, usage_view
 from completions.bounds import estimated_usage
 from completions.catalog import Route
+from completions.errors import GatewayError
 from completions.idempotency import Claim
 from completions.limits import Permit
+from completions.limits import headers as limit_headers
 from completions.providers.base import Answer, Chunk, Reported, UpstreamFailure
 from completions.schema import Chat
 from completions.tokens import estimate_completion_tokens
 
 Attempt = dict[str, str | int]  # provider, outcome, milliseconds
 
+PROVIDER_HEADER = "x-quantized-provider"
+ATTEMPTS_HEADER = "x-quantized-attempts"
 CANCELLED = "client_left"
 PROVIDER_WORD_CHARS_MAX = 200
 # OpenRouter knows a generation a little after it ended; Anthropic and plain servers have no look-up.
@@ -86,6 +90,22 @@ class Call:
         if self.failure is not None:
             return self.failure.error.code if self.failure.kind == "refused" else self.failure.kind
         return CANCELLED if self.cancelled else ""
+
+    def headers(self) -> dict[str, str]:
+        """What the answer's headers say: the receipt's id, who served, what was tried before, the key's limits."""
+        name = self.route.provider.name
+        tried = [f"{attempt['provider']}={attempt['outcome']}" for attempt in self.attempts]
+        told = {"x-generation-id": self.id, PROVIDER_HEADER: name}
+        if any(attempt["outcome"] != "ok" for attempt in self.attempts):
+            is_served = self.failure is None and not tried[-1].endswith("=ok")
+            told[ATTEMPTS_HEADER] = ", ".join([*tried, f"{name}=ok"] if is_served else tried)
+        return told | (limit_headers(self.permit) if self.permit is not None else {})
+
+    def error(self) -> GatewayError:
+        """What the client of a failed call is told, if nothing was before."""
+        assert self.failure is not None
+        self.failure.error.call_headers = self.headers()
+        return self.failure.error
 
     def turn_to(self, route: Route) -> None:
         """Ask this route next; what an earlier one left is forgotten."""

@@ -52,6 +52,7 @@ from typing import Any, ClassVar
 import msgspec
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
@@ -85,10 +86,11 @@ class GatewayError(Exception):
         self.metadata = metadata
         self.retry_after_s = retry_after_s
         self.should_retry = should_retry
+        self.call_headers: dict[str, str] = {}  # of the call that failed: its receipt's id, what was tried
 
     @property
     def headers(self) -> dict[str, str]:
-        headers = {}
+        headers = dict(self.call_headers)
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         if self.should_retry is not None:
@@ -456,6 +458,8 @@ _NO_KEY = "No API key was given: send 'Authorization: Bearer <api-key>'."
 # Their own texts stay behind: DRF's parse error quotes the parser's, which may quote the client.
 _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
     (Http404, NotFound),
+    (OperationalError, LedgerUnavailable),
+    (InterfaceError, LedgerUnavailable),
     (drf.NotFound, NotFound),
     (drf.MethodNotAllowed, MethodNotAllowed),
     (drf.UnsupportedMediaType, UnsupportedMediaType),

@@ -63,6 +63,7 @@ class Gateway:
         circuit_failures_max: int,
         circuit_open_s: float,
         redis_url: str,
+        redis_timeout_s: float,
         processes: int,
     ) -> None:
         self.catalog = Catalog({})
@@ -72,7 +73,9 @@ class Gateway:
         self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
         self.idempotency = Idempotency(database, lease_s=hold_life_s)
         self._writer = writer
-        self._limiter = Limiter.connect(redis_url, call_life_s=hold_life_s, processes=processes)
+        self._limiter = Limiter.connect(
+            redis_url, timeout_s=redis_timeout_s, call_life_s=hold_life_s, processes=processes
+        )
         self._output_floor_tokens = output_floor_tokens
         self._hold_life_s = hold_life_s
         self._first_event_wait_s = first_event_wait_s
@@ -157,12 +160,14 @@ class Gateway:
     async def _hold(
         self, principal: Principal, chat: Chat, routes: tuple[Route, ...], estimate: int, hold_id: UUID
     ) -> Call:
-        tokens_max = min(output_bound(chat, route, estimate, self._output_floor_tokens) for route in routes)
+        floor = max(self._output_floor_tokens, *(output_tokens_min(chat, route) for route in routes))
+        tokens_max = min(output_bound(chat, route, estimate, floor) for route in routes)
         bound = max(
             (cost_bound(chat, route, min(estimate, route.context_length)) for route in routes),
             key=lambda bound: bound.pico(tokens_max),
         )
-        affordable = await self._reserve(principal, chat, routes[0], hold_id, bound, tokens_max)
+        tokens_min = tokens_max if chat.named_output_bound is not None else min(tokens_max, floor)
+        affordable = await self._reserve(principal, routes[0], hold_id, bound, tokens_min, tokens_max)
         return Call(hold_id, principal, chat, routes, estimate, affordable)
 
     def _routes(self, principal: Principal, chat: Chat, provider: str | None) -> tuple[Route, ...]:
@@ -182,11 +187,9 @@ class Gateway:
             raise failures.of_open_circuits(self.circuits, routes).error
 
     async def _reserve(
-        self, principal: Principal, chat: Chat, route: Route, hold_id: UUID, bound: CostBound, tokens_max: int
+        self, principal: Principal, route: Route, hold_id: UUID, bound: CostBound, tokens_min: int, tokens_max: int
     ) -> int:
         """Hold the bound's cost; the number of output tokens that the hold covers."""
-        is_named = chat.named_output_bound is not None
-        tokens_min = tokens_max if is_named else min(tokens_max, self._output_floor_tokens)
         command = Reserve(
             wallet_id=principal.organization_id,
             hold_id=hold_id,
@@ -232,7 +235,7 @@ class Gateway:
             raise
         settled = await self.close(call)
         if call.failure is not None:
-            raise call.failure.error
+            raise call.error()
         assert settled is not None
         return Completion(whole_answer(call, settled), call)
 
@@ -300,7 +303,8 @@ class Gateway:
     # --- after the provider -----------------------------------------------------------------
 
     async def close(self, call: Call) -> Settled | None:
-        """Settle or void, durably; None when nothing is charged. The command is queued before anything is awaited."""
+        """Settle or void, durably; None when nothing is charged. The command is queued before anything is
+        awaited but the keeping of an answer that its client will ask for again."""
         command = ending(call, self.rate)
         try:
             await self._keep(call, command)
@@ -336,6 +340,10 @@ class Gateway:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, errors.GatewayError):
             errors.log_unexpected(error)
+
+
+def output_tokens_min(chat: Chat, route: Route) -> int:
+    return providers.adapter(route.provider.kind).output_tokens_min(chat, route)
 
 
 def refusal(chat: Chat, route: Route) -> errors.GatewayError | None:

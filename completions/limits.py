@@ -22,7 +22,6 @@ from accounts.principals import RateLimits
 logger = logging.getLogger(__name__)
 
 WINDOW_S = 60
-REDIS_TIMEOUT_S = 0.05
 REDIS_PAUSE_S = 5.0
 
 Limit = Literal["requests", "tokens", "concurrency"]
@@ -133,8 +132,8 @@ class Limiter:
         self._release = redis.register_script(RELEASE)
 
     @classmethod
-    def connect(cls, redis_url: str, *, call_life_s: float, processes: int) -> "Limiter":
-        redis = Redis.from_url(redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S)
+    def connect(cls, redis_url: str, *, timeout_s: float, call_life_s: float, processes: int) -> "Limiter":
+        redis = Redis.from_url(redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         return cls(redis, call_life_s=call_life_s, processes=processes)
 
     async def admit(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:

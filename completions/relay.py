@@ -125,7 +125,12 @@ class Relay:
         except asyncio.CancelledError:
             call.cancelled = self.events.is_abandoned
             call.failure = None if call.cancelled else failures.of_shutdown()
-        settled = await self._gateway.close(call)
+        self.events.relay = None  # a client who leaves from here on changes nothing
+        settled = None
+        try:
+            settled = await self._gateway.close(call)
+        except Exception as error:
+            call.failure = failures.of_exception(error)
         self._finish(settled)
 
     async def _pump(self, call: Call) -> UpstreamFailure | None:
@@ -174,7 +179,7 @@ class Relay:
         """The last words: the error, or the usage if asked for and [DONE]; nothing to a client who left."""
         call = self._call
         if call.failure is not None and not self._begun.done():
-            self._begun.set_exception(call.failure.error)
+            self._begun.set_exception(call.error())
         elif call.failure is not None:
             self.events.put(STREAM_FAILURE_EVENT)
         elif settled is not None and not call.cancelled:

@@ -16,17 +16,14 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounts.principals import KEY_SQL, Principal
-from completions.call import Call
+from completions.call import PROVIDER_HEADER
 from completions.errors import GatewayError, InvalidJson
 from completions.gateway import Gateway
 from completions.idempotency import Claim, StoredAnswer
-from completions.limits import headers as limit_headers
 from completions.relay import Events
 from completions.schema import Chat, parse_chat
 
-PROVIDER_HEADER = "x-quantized-provider"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
-ATTEMPTS_HEADER = "x-quantized-attempts"
 
 
 class ChatParser(BaseParser):
@@ -111,7 +108,7 @@ class CompletionsView(AsyncAPIView):
         gateway: Gateway = runtime_of(request).gateway
         if not chat.stream:
             completion = await gateway.complete(principal, chat, provider, claim)
-            return HttpResponse(completion.body, content_type="application/json", headers=call_headers(completion.call))
+            return HttpResponse(completion.body, content_type="application/json", headers=completion.call.headers())
         leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
         try:
             events = await gateway.stream(principal, chat, provider, leaving, claim)
@@ -145,7 +142,7 @@ class EventStream(HttpResponseBase):
     streaming = True
 
     def __init__(self, events: Events, leaving: asyncio.Future[None]) -> None:
-        super().__init__(content_type=EVENT_STREAM, headers=call_headers(events.call))
+        super().__init__(content_type=EVENT_STREAM, headers=events.call.headers())
         self["Cache-Control"] = "no-cache, no-transform"
         self["Content-Encoding"] = "identity"
         self["X-Accel-Buffering"] = "no"
@@ -155,16 +152,6 @@ class EventStream(HttpResponseBase):
     def close(self) -> None:
         self.events.leave()
         self._leaving.cancel()
-
-
-def call_headers(call: Call) -> dict[str, str]:
-    """The serving provider, and what was tried on the way to it."""
-    name = call.route.provider.name
-    headers = {"x-generation-id": call.id, PROVIDER_HEADER: name}
-    if call.permit is not None:
-        headers |= limit_headers(call.permit)
-    failed = [f"{attempt['provider']}={attempt['outcome']}" for attempt in call.attempts if attempt["outcome"] != "ok"]
-    return headers | ({ATTEMPTS_HEADER: ", ".join([*failed, f"{name}=ok"])} if failed else {})
 
 
 def fingerprint(chat: Chat, provider: str | None) -> bytes:

@@ -43,6 +43,7 @@ class Runtime:
             circuit_failures_max=settings.CIRCUIT_FAILURES,
             circuit_open_s=settings.CIRCUIT_OPEN_S,
             redis_url=settings.REDIS_URL,
+            redis_timeout_s=settings.REDIS_TIMEOUT_S,
             processes=settings.SERVER_PROCESSES,
         )
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)

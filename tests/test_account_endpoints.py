@@ -143,8 +143,9 @@ def test_the_receipt_says_what_the_completion_said(api: httpx.Client, alice: Ten
     told = receipt(api, completion["id"])
     assert is_recent(told.pop("created_at"))
     first_token_ms, latency_ms = told.pop("first_token_ms"), told.pop("latency_ms")
-    assert told.pop("attempts") == [{"provider": "openrouter", "outcome": "ok", "milliseconds": latency_ms}]
-    assert 0 <= first_token_ms <= latency_ms
+    [attempt] = told.pop("attempts")
+    assert (attempt["provider"], attempt["outcome"]) == ("openrouter", "ok")
+    assert 0 <= first_token_ms <= attempt["milliseconds"] <= latency_ms
     assert told == {
         "object": "generation",
         "id": completion["id"],

@@ -102,6 +102,8 @@ def test_both_down_is_the_clients_503_and_charges_nothing(house: House, alice: T
     response = house.ask(alice)
     assert response.status_code == 503
     assert "retry-after" in response.headers
+    assert response.headers["x-quantized-attempts"] == ", ".join(f"{name}=unavailable" for name in house.names)
+    assert usage_of(response).error_code == "unavailable"
     usage = Usage.objects.get(wallet_id=alice.organization_id)
     assert [attempt["provider"] for attempt in usage.attempts] == list(house.names)
     assert usage.charged == 0

@@ -61,7 +61,7 @@ def in_redis(*steps: tuple[Any, ...]) -> list[Any]:
     """Run a program against the scripts; the key is new every time."""
 
     async def story() -> list[Any]:
-        limiter = Limiter.connect(os.environ["REDIS_URL"], call_life_s=CALL_LIFE_S, processes=1)
+        limiter = Limiter.connect(os.environ["REDIS_URL"], timeout_s=5, call_life_s=CALL_LIFE_S, processes=1)
         key_id = uuid.uuid4()
         try:
             return await play(limiter, key_id, steps)
@@ -214,7 +214,7 @@ def test_without_redis_a_process_grants_its_share(server_environment: dict[str, 
 
 def test_redis_is_left_alone_after_one_failure():
     async def story() -> tuple[list[bool], int]:
-        limiter = Limiter.connect(NOWHERE, call_life_s=CALL_LIFE_S, processes=1)
+        limiter = Limiter.connect(NOWHERE, timeout_s=5, call_life_s=CALL_LIFE_S, processes=1)
         tries = 0
 
         async def counted(*args: Any) -> Permit:
@@ -235,7 +235,7 @@ def test_redis_is_left_alone_after_one_failure():
 def test_only_limits_that_exist_are_told(limits: RateLimits, expected: int):
     window = LocalWindow()
     told = window.admit(1000, limits, 1, "a", 30)
-    verdict = Limiter.connect(NOWHERE, call_life_s=1, processes=1)
+    verdict = Limiter.connect(NOWHERE, timeout_s=1, call_life_s=1, processes=1)
     permit = verdict._admit_locally(uuid.uuid4(), limits, 1, "a")
     assert told[0] == 0
     assert len(headers(permit)) == expected
