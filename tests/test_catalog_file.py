@@ -14,6 +14,7 @@ from completions import services
 from completions.catalog import load_catalog
 from completions.catalog_file import CatalogError, parse
 from completions.models import Model, Provider, Route
+from completions.rules import Rules
 from tests.catalogs import make_provider, make_route
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -272,9 +273,20 @@ def test_the_shipped_catalog_loads_and_serves():
     routes = sum(len(model.routes) for model in file.models)
     assert (loaded.created, loaded.prices) == (len(file.providers) + len(file.models) + routes, routes)
     assert services.load(file).unchanged == loaded.created
-    # Every model is served by OpenRouter today; the routes of the Anthropic adapter wait for it.
     assert list(load_catalog().models) == sorted(model.id for model in file.models)
-    assert set(Route.objects.filter(enabled=False).values_list("provider__name", flat=True)) == {"anthropic"}
+    assert not Route.objects.filter(enabled=False).exists()
+
+
+@pytest.mark.django_db
+def test_every_claude_is_served_by_openrouter_first_and_by_anthropic_with_its_rules():
+    services.load(parse(SHIPPED.read_text()))
+    claudes = [card for name, card in load_catalog().models.items() if name.startswith("anthropic/")]
+    assert len(claudes) == 11
+    for card in claudes:
+        assert [route.provider.name for route in card.routes] == ["openrouter", "anthropic"]
+        assert card.routes[0].rules == Rules()
+        assert card.routes[1].rules.thinking
+        assert card.routes[0].price.base == card.routes[1].price.base
 
 
 @pytest.mark.django_db

@@ -1,11 +1,16 @@
 """One adapter per kind of provider; which kinds there are, completions/models.py says."""
 
 from completions.errors import ProviderUnavailable
+from completions.providers.anthropic import Anthropic
 from completions.providers.base import Adapter
 from completions.providers.openai_compatible import OpenAICompatible
 from completions.providers.openrouter import OpenRouter
 
-_ADAPTERS: dict[str, Adapter] = {"openrouter": OpenRouter(), "openai": OpenAICompatible()}
+_ADAPTERS: dict[str, Adapter] = {
+    "openrouter": OpenRouter(),
+    "anthropic": Anthropic(),
+    "openai": OpenAICompatible(),
+}
 
 
 def adapter(kind: str) -> Adapter:

@@ -176,11 +176,22 @@ class Unsupported(Struct, frozen=True):
     why: str = ""
 
 
+class Untranslatable(Exception):
+    """What a translation stops at: there is no word for it in the provider's language."""
+
+    def __init__(self, field: str, why: str = "") -> None:
+        super().__init__(field)
+        self.unsupported = Unsupported(field, why)
+
+
 class Adapter(Protocol):
     """A provider kind. Stateless: one instance serves every call."""
 
     def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
         """The fields this route cannot honour; empty when it can take the request."""
+
+    def output_tokens_min(self, chat: Chat, route: Route) -> int:
+        """The least output bound with which the provider takes the request; 1 for most."""
 
     def request(
         self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
@@ -208,6 +219,27 @@ def problem_of(usage: Usage, context_length: int) -> str | None:
     if min(numbers) < 0:
         return "negative"
     return "absurd" if max(numbers) > context_length * ABSURD_FACTOR else None
+
+
+def message_bytes(message: Message) -> int:
+    """UTF-8 bytes of what the model wrote."""
+    texts = [message.content, message.reasoning, message.refusal]
+    for call in message.tool_calls or ():
+        texts += [call.function.name, call.function.arguments]
+    return sum(_utf8_bytes(text) for text in texts)
+
+
+def delta_bytes(delta: Delta) -> int:
+    size = sum(_utf8_bytes(text) for text in (delta.content, delta.reasoning, delta.refusal))
+    for call in delta.tool_calls or ():
+        size += _utf8_bytes(call.function.name) + _utf8_bytes(call.function.arguments)
+    return size
+
+
+def _utf8_bytes(text: str | None) -> int:
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 NONSENSE = "The provider's answer could not be understood."

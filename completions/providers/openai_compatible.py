@@ -29,6 +29,7 @@ from completions.providers.base import (
     Unsupported,
     UpstreamFailure,
     UpstreamRequest,
+    message_bytes,
     nonsense,
     unsupported_by,
 )
@@ -59,6 +60,9 @@ class OpenAICompatible:
         if chat.fields.reasoning is not None and "reasoning" in route.capabilities:
             missing += untranslatable(chat.fields.reasoning)
         return missing
+
+    def output_tokens_min(self, _chat: Chat, _route: Route) -> int:
+        return 1
 
     def request(
         self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
@@ -188,7 +192,7 @@ def answer(body: bytes, context_length: int) -> Answer:
         failure=_failure(said, body),
         provider_ref=said.id,
         system_fingerprint=said.system_fingerprint,
-        output_bytes=sum(_output_bytes(choice.message) for choice in choices),
+        output_bytes=sum(message_bytes(choice.message) for choice in choices),
     )
 
 
@@ -236,10 +240,3 @@ def _tool_call(said: _ToolCallIn) -> ToolCall:
 def _list(raw: Raw) -> Raw | None:
     """A list that holds something, else nothing."""
     return raw if given(raw) and raw != Raw(b"[]") else None
-
-
-def _output_bytes(message: Message) -> int:
-    texts = [message.content, message.reasoning, message.refusal]
-    for call in message.tool_calls or ():
-        texts += [call.function.name, call.function.arguments]
-    return sum(len(text.encode()) for text in texts if text)

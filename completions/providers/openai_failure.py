@@ -54,7 +54,7 @@ _CONTENT_WORDS = {"content_policy_violation", "content_filter", "refusal", "mode
 _CONTEXT_WORDS = {"context_length_exceeded", "token_limit_exceeded", "string_too_long"}
 _MODEL_WORDS = {"model_not_found", "wrong_endpoint", "no_endpoints", "model_deprecated", "model_unavailable_upstream"}
 _ACCOUNT_WORDS = {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_CONTEXT_TEXT = re.compile(
+CONTEXT_TEXT = re.compile(
     r"context.{0,12}(length|window|size)|maximum context|prompt is too long|too many (input )?tokens", re.IGNORECASE
 )
 _MODEL_TEXT = re.compile(r"is not a valid model id|model .{0,80}(does not exist|not found)", re.IGNORECASE)
@@ -86,7 +86,7 @@ class _Said(Struct, frozen=True, kw_only=True):
 def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
     """An answer with a status that is not 200."""
     said = _read(_json(body))
-    return _failure(status, said, _seconds(headers.get("retry-after")) or said.retry_after_s)
+    return _failure(status, said, seconds(headers.get("retry-after")) or said.retry_after_s)
 
 
 def failure_of_error(error: bytes) -> UpstreamFailure:
@@ -115,12 +115,12 @@ def _is_about_our_model(said: _Said) -> bool:
 
 
 def _refusal(said: _Said) -> errors.InvalidRequest:
-    if said.words & _CONTEXT_WORDS or _CONTEXT_TEXT.search(said.message):
-        return errors.ContextLengthExceeded(_told(said.message))
-    return errors.InvalidRequest(_told(said.message), param=said.param)
+    if said.words & _CONTEXT_WORDS or CONTEXT_TEXT.search(said.message):
+        return errors.ContextLengthExceeded(told(said.message))
+    return errors.InvalidRequest(told(said.message), param=said.param)
 
 
-def _told(message: str) -> str:
+def told(message: str) -> str:
     cleaned = cleaned_message(message)
     return f"The provider refused the request: {cleaned}" if cleaned else "The provider refused the request."
 
@@ -155,7 +155,7 @@ def _read(value: Any) -> _Said:
         message=_message(error, metadata, outer),
         param=_param(error.get("param")),
         is_moderation=any(key in metadata for key in ("flagged_input", "reasons", "patterns")),
-        retry_after_s=_seconds(availability.get("retry_after")) or _seconds(metadata.get("retry_after")),
+        retry_after_s=seconds(availability.get("retry_after")) or seconds(metadata.get("retry_after")),
     )
 
 
@@ -199,7 +199,7 @@ def _param(param: Any) -> str | None:
     return param if isinstance(param, str) and _PARAM.match(param) else None
 
 
-def _seconds(value: Any) -> float | None:
+def seconds(value: Any) -> float | None:
     """Of a Retry-After: its date form says nothing without a clock, and providers send numbers."""
     try:
         seconds = float(value)

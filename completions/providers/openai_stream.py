@@ -19,6 +19,7 @@ from completions.providers.base import (
     ToolCallDelta,
     UpstreamFailure,
     cut_off,
+    delta_bytes,
     nonsense,
 )
 from completions.providers.openai_failure import failure_of_error
@@ -102,7 +103,7 @@ class OpenAIStreamDecoder:
             failure=failure,
             provider_ref=said.id,
             system_fingerprint=said.system_fingerprint,
-            output_bytes=sum(_output_bytes(choice.delta) for choice in choices if choice is not None),
+            output_bytes=sum(delta_bytes(choice.delta) for choice in choices if choice is not None),
         )
 
     def close(self) -> Chunk | None:
@@ -270,17 +271,6 @@ def _failure(said: _ChunkIn, data: bytes) -> UpstreamFailure | None:
     if said.choices is None and not given(said.usage):
         return nonsense("an event without choices")
     return None
-
-
-def _output_bytes(delta: Delta) -> int:
-    size = sum(_size(text) for text in (delta.content, delta.reasoning, delta.refusal) if text)
-    for call in delta.tool_calls or ():
-        size += _size(call.function.name or "") + _size(call.function.arguments or "")
-    return size
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _function(said: _ToolCallIn) -> tuple[str, str]:
