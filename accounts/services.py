@@ -41,6 +41,10 @@ class Missing(Invalid):
     """A field that another one asks for."""
 
 
+class Ended(Invalid):
+    """A key that was revoked, or has expired."""
+
+
 class Founding(msgspec.Struct, frozen=True):
     """A new organization. `password` is the owner's, told once, when it was generated."""
 
@@ -186,7 +190,7 @@ def rotate_key(key_id: UUID, overlap: timedelta, created_by: User | None = None)
     old = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
     now = datetime.now(UTC)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-        raise Invalid("key", "must still be in use to be rotated; issue a new one")
+        raise Ended("key", "has ended and cannot be rotated: issue a new one")
     inherited = {name: getattr(old, name) for name in KEY_SETTINGS}
     ends_at = now + overlap
     old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)
@@ -263,7 +267,7 @@ def checked_expiry(expires_at: datetime | None) -> datetime | None:
         raise Invalid("expires_at", f"must be in the future, not {expires_at.isoformat()}")
     if expires_at >= EXPIRY_MAX:
         raise Invalid("expires_at", f"must be before the year 3000, not {expires_at.isoformat()}")
-    return expires_at
+    return expires_at.astimezone(UTC)
 
 
 KEY_SETTINGS: dict[str, Callable[[Any], Any]] = {

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from completions.api_account import CreditsView, GenerationView, KeyView
+from completions.api_keys import KeyItemView, KeyListView, KeyRotationView
 from completions.api_models import ModelListView, ModelView
 from completions.views import CompletionsView
 
@@ -12,5 +13,8 @@ urlpatterns = [
     path("models/<path:model_id>", ModelView.as_view(), name="model"),
     path("credits", CreditsView.as_view(), name="credits"),
     path("key", KeyView.as_view(), name="key"),
+    path("keys", KeyListView.as_view(), name="keys"),
+    path("keys/<str:key_id>", KeyItemView.as_view(), name="key-item"),
+    path("keys/<str:key_id>/rotate", KeyRotationView.as_view(), name="key-rotation"),
     path("generation", GenerationView.as_view(), name="generation"),
 ]
