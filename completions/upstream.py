@@ -2,9 +2,11 @@
 
 No redirects, no proxies from the environment, no cookies: a secret goes to the host it was saved
 for and nowhere else. Whatever a provider sends is bounded in size and time. Leaving the `async with`
-closes the connection unless the answer was read to its end; cancelling does so at once.
+closes the connection unless the answer was read to its end; cancelling does so at once. Before the
+provider's head it does so with that: pyreqwest 0.15 lets go of a request under way, but does not end it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -51,6 +53,7 @@ class UpstreamAnswer:
         """The body as it arrives."""
         reader = self._response.body_reader
         while (chunk := await _translated(reader.read_chunk())) is not None:
+            heed_cancellation()
             yield bytes(chunk)
 
     async def body(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
@@ -91,6 +94,7 @@ class Upstream:
         )
         response = await _translated(prepared.__aenter__())
         try:
+            heed_cancellation()
             yield UpstreamAnswer(response)
         finally:
             await prepared.__aexit__(None, None, None)
@@ -111,6 +115,13 @@ def build_client(connect_timeout_s: float, read_timeout_s: float) -> Client:
         .pool_idle_timeout(IDLE_LIFE)
         .build()
     )
+
+
+def heed_cancellation() -> None:
+    """pyreqwest 0.15 loses a cancellation that comes at the same moment as what was waited for."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _translated(awaitable: Awaitable[T]) -> T:
