@@ -165,7 +165,8 @@ def billed_usage(call: Call) -> tuple[money.Usage, bool] | None:
     delivered = call.output_bytes if call.chat.stream else 0
     if (call.failure is not None and not delivered) or not call.begun:
         return None
-    estimate = estimate_completion_tokens(call.output_bytes)
+    # Never beyond what the hold covers: the provider was told the bound.
+    estimate = min(estimate_completion_tokens(call.output_bytes), call.output_bound)
     if call.reported is None or call.reported.usage is None:
         return estimated_usage(min(call.prompt_tokens_max, call.route.context_length), estimate), True
     if call.reported.is_partial:

@@ -381,6 +381,13 @@ def test_usage_that_says_nothing_is_an_estimate(gateway, sandbox, alice, form):
         assert all(f"openrouter reported {problems[form]} usage" in line for line in alerts)
 
 
+def test_an_estimate_is_never_of_more_than_was_asked_for(gateway, sandbox, alice):
+    for answer in both(gateway, alice, "usage=missing fault=huge_line:30000"):
+        assert answer.status == 200
+    for hold in holds(alice):
+        assert (hold.usage.completion_tokens, hold.charged) == (128, 22_864)  # (31 × 0.40 + 128 × 1.60) / 0.95 × 100
+
+
 def test_zero_usage_is_zero(gateway, sandbox, alice):
     whole, streamed = both(gateway, alice, "usage=zero")
     for usage in (whole.usage, streamed.events[-2]["usage"]):
