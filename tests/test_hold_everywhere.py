@@ -1,0 +1,126 @@
+"""There is no way to a provider without a hold: not by any address, and not by any path through the code."""
+
+import ast
+from collections.abc import Callable, Iterator
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from billing import verifier
+from tests.gateway_calls import MODEL, call, chat, holds, post, wallet
+from tests.gateway_server import CHECKOUT, make_tenant
+
+CLIENTS = {"aiohttp", "httpx", "pyreqwest", "requests", "urllib.request", "urllib3", "http.client"}
+SENDING = ("post", "put", "patch", "request", "send")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+COMPLETIONS = "/v1/chat/completions"
+OURS = ("accounts", "billing", "completions", "quantized")
+TOOLS = ("completions/sandbox", "quantized/devstack")  # a provider of our own, and what starts everything
+
+
+def addresses(patterns, prefix="/") -> Iterator[str]:
+    """Every address of the URL table, its parameters filled in."""
+    for pattern in patterns:
+        address = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from addresses(pattern.url_patterns, address)
+        elif isinstance(pattern, URLPattern):
+            yield address
+
+
+def fill(address: str) -> str:
+    parts = [MODEL if part.startswith("<") else part for part in address.replace("path:model_id>", "x>").split("/")]
+    return "/".join(parts)
+
+
+def api_addresses() -> list[str]:
+    return [fill(address) for address in addresses(get_resolver().url_patterns) if address.startswith("/v1/")]
+
+
+def test_no_address_reaches_a_provider_for_a_wallet_without_credits(gateway, sandbox, live_db):
+    sandbox.reset()
+    bob = make_tenant(0)
+    assert COMPLETIONS in api_addresses()
+    for stream in (False, True):
+        body = chat(stream=stream)
+        for address in api_addresses():
+            statuses = {method: request(gateway, method, address, bob, body).status for method in METHODS}
+            assert statuses["POST"] == 402 if address == COMPLETIONS else statuses["POST"] >= 400, address
+    assert sandbox.counters["received"] == 0
+    assert (wallet(bob), holds(bob)) == ((0, 0), [])
+    assert verifier.violations() == []
+
+
+def request(server, method, address, tenant, body):
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return call(server, method, address, tenant.headers)
+    if address == COMPLETIONS and method == "POST":
+        return post(server, tenant, body)
+    return call(server, method, address, {**tenant.headers, "content-type": "application/json"}, b"{}")
+
+
+# --- The code -------------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, ast.Module]:
+    paths = (path.relative_to(CHECKOUT).as_posix() for room in OURS for path in (CHECKOUT / room).rglob("*.py"))
+    return {path: ast.parse((CHECKOUT / path).read_text()) for path in paths if not path.startswith(TOOLS)}
+
+
+def imported(module: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module.partition(".")[0], node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return names
+
+
+def functions_with(wanted: Callable[[ast.expr], bool]) -> set[str]:
+    """`path name` of every function that holds such an expression."""
+    return {
+        f"{path} {function.name}"
+        for path, module in modules().items()
+        for function in ast.walk(module)
+        if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef)
+        and any(isinstance(node, ast.expr) and wanted(node) for node in ast.walk(function))
+    }
+
+
+def users(attribute: str) -> set[str]:
+    return functions_with(lambda node: isinstance(node, ast.Attribute) and ast.unparse(node).endswith(attribute))
+
+
+def makers(name: str) -> set[str]:
+    return functions_with(lambda node: isinstance(node, ast.Call) and ast.unparse(node.func) == name)
+
+
+def test_one_module_alone_can_send_a_prompt():
+    """The others that know an HTTP client ask a provider for its prices and bills, without a body."""
+    clients = {path: imported(module) & CLIENTS for path, module in modules().items()}
+    assert clients.pop("completions/upstream.py") == {"pyreqwest"}
+    others = {path for path, found in clients.items() if found}
+    assert others == {"completions/catalog_sync.py", "completions/reconciliation.py"}
+    for path in others:
+        calls = {ast.unparse(node) for node in ast.walk(modules()[path]) if isinstance(node, ast.Attribute)}
+        assert calls & {"requests.get", "session.get"}
+        assert not {f"{by}.{verb}" for by in ("requests", "session") for verb in SENDING} & calls
+
+
+def test_its_door_is_opened_by_what_attempt_calls_alone():
+    assert users("upstream.open") == {"completions/gateway.py _ask", "completions/relay.py _pump"}
+    assert users("._ask") == {"completions/gateway.py _answer"}
+    assert users("._pump") == {"completions/relay.py run"}
+    assert users(".attempt") == {"completions/gateway.py _answer", "completions/relay.py run"}
+
+
+def test_what_is_attempted_is_made_right_after_the_hold():
+    [maker] = makers("Call")
+    assert makers("self._reserve") == {maker}
+    path, name = maker.split()
+    [function] = [node for node in ast.walk(modules()[path]) if getattr(node, "name", "") == name]
+    reserved, made = function.body[-2:]
+    assert isinstance(reserved, ast.Assign)
+    assert ast.unparse(reserved.value).startswith("await self._reserve(")
+    assert isinstance(made, ast.Return)
+    assert ast.unparse(made.value).startswith("Call(hold_id, ")
