@@ -7,8 +7,8 @@ from accounts.keys import display
 from accounts.principals import Principal, authorization, load_principal
 
 
-class KeyAuthentication(BaseAuthentication):
-    """`request.user` is the Principal, `request.auth` what people may see of the key: never the key."""
+class BearerAuthentication(BaseAuthentication):
+    """`request.user` is the Principal, `request.auth` what people may see of the key or token: never the whole."""
 
     def authenticate(self, request: Request) -> tuple[Principal, str] | None:
         header = request.headers.get("authorization")

@@ -1,4 +1,4 @@
-"""Who is calling: users, organizations (the tenants), memberships, API keys.
+"""Who is calling: users, organizations (the tenants), memberships, API keys, and what access tokens stand on.
 
 What must hold is a constraint here, not code: `queryset.update()` and raw SQL meet the same rules.
 Writes live in `accounts/services.py`.
@@ -147,3 +147,88 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name or 'key'} {self.prefix}…{self.last_four}"
+
+
+class SigningKey(models.Model):
+    """Signs access tokens. One is active; a retired one has lost its private half and only verifies, while its last
+    tokens live. See accounts/signing_keys.py."""
+
+    class Algorithm(models.TextChoices):
+        EDDSA = "EdDSA", "Ed25519"
+
+    kid = models.CharField(max_length=16, primary_key=True)
+    algorithm = models.CharField(max_length=8, choices=Algorithm.choices, default=Algorithm.EDDSA)
+    public_key = models.CharField(max_length=43)  # a JWK's `x`
+    private_key_sealed = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    retired_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(name="accounts_signingkey_algorithm", condition=Q(algorithm__in=["EdDSA"])),
+            models.CheckConstraint(
+                name="accounts_signingkey_retired_without_private_half",
+                condition=Q(Q(retired_at__isnull=True), ~Q(private_key_sealed=""))
+                | Q(retired_at__isnull=False, private_key_sealed=""),
+            ),
+            models.UniqueConstraint(
+                name="accounts_signingkey_one_active", fields=["algorithm"], condition=Q(retired_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.kid
+
+
+class TokenFamily(models.Model):
+    """One log-in by password, and all tokens that came of it. Revoked, none of them works any more.
+
+    Holds no role: that is the membership's, read whenever it matters.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="token_families")
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="token_families")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name_plural = "token families"
+
+    def __str__(self) -> str:
+        return f"{self.user} since {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class RefreshToken(models.Model):
+    """Good for one renewal. Kept after its use until it would have expired: who shows it again has stolen it, or was
+    stolen from."""
+
+    family = models.ForeignKey(TokenFamily, on_delete=models.CASCADE, related_name="refresh_tokens")
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                name="accounts_refreshtoken_one_unused", fields=["family"], condition=Q(used_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"until {self.expires_at:%Y-%m-%d %H:%M}"
+
+
+class LogInThrottle(models.Model):
+    """Failed log-ins of the running window, by e-mail address and by client address; see accounts/throttle.py."""
+
+    subject = models.BinaryField(max_length=32, primary_key=True)
+    attempts = models.IntegerField()
+    window_started_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.CheckConstraint(name="accounts_loginthrottle_attempts", condition=Q(attempts__gte=0)),)
+
+    def __str__(self) -> str:
+        return f"{self.attempts} since {self.window_started_at:%Y-%m-%d %H:%M}"

@@ -19,6 +19,7 @@
     │   ├── RequestHeadTooLarge    431                        request_head_too_large
     │   └── MethodNotAllowed       405                        method_not_allowed
     ├── AuthenticationFailed       401 authentication_error
+    │   ├── InvalidCredentials     401                        invalid_credentials
     │   ├── InvalidApiKey          401                        invalid_api_key
     │   ├── ExpiredApiKey          401                        expired_api_key
     │   ├── RevokedApiKey          401                        revoked_api_key
@@ -56,7 +57,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
-from accounts.principals import Forbidden, Unauthenticated
+from accounts.principals import Forbidden, TooManyAttempts, Unauthenticated
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,9 @@ class InvalidJson(InvalidRequest):
 class MissingField(InvalidRequest):
     code = "missing_field"
 
-    def __init__(self, param: str) -> None:
-        super().__init__(f"Missing required field: '{param}'.", param=param)
+    def __init__(self, param: str, hint: str = "", metadata: dict[str, Any] | None = None) -> None:
+        message = f"Missing required field: '{param}'.{' ' if hint else ''}{hint}"
+        super().__init__(message, param=param, metadata=metadata)
 
 
 class InvalidType(InvalidRequest):
@@ -224,6 +226,10 @@ class AuthenticationFailed(GatewayError):
     @property
     def headers(self) -> dict[str, str]:
         return {**super().headers, "www-authenticate": "Bearer"}
+
+
+class InvalidCredentials(AuthenticationFailed):
+    code = "invalid_credentials"
 
 
 class InvalidApiKey(AuthenticationFailed):
@@ -437,6 +443,8 @@ def translate(exc: Exception) -> GatewayError:
         return _AUTHENTICATION[exc.code](str(exc))
     if isinstance(exc, Forbidden):
         return _PERMISSION[exc.code](str(exc))
+    if isinstance(exc, TooManyAttempts):
+        return RateLimited(str(exc), retry_after_s=exc.retry_after_s)
     if isinstance(exc, drf.Throttled):
         return RateLimited("Too many requests.", retry_after_s=getattr(exc, "wait", None) or 1)
     if isinstance(exc, RequestDataTooBig):
@@ -449,7 +457,8 @@ def translate(exc: Exception) -> GatewayError:
 
 
 _AUTHENTICATION: dict[str, type[AuthenticationFailed]] = {
-    leaf.code: leaf for leaf in (InvalidApiKey, ExpiredApiKey, RevokedApiKey, InvalidToken, ExpiredToken)
+    leaf.code: leaf
+    for leaf in (InvalidCredentials, InvalidApiKey, ExpiredApiKey, RevokedApiKey, InvalidToken, ExpiredToken)
 }
 _PERMISSION: dict[str, type[PermissionFailed]] = {leaf.code: leaf for leaf in (OrganizationSuspended, RoleForbidden)}
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 Period = Literal["day", "week", "month", "total"]
+Role = Literal["owner", "admin", "developer", "billing", "viewer"]
 
 
 class RateLimits(Struct, frozen=True):
@@ -56,3 +57,19 @@ class KeyList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
     data: list[Key]
     has_more: bool
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """What a log-in or a renewal gives: the access token for `expires_in` seconds, then the refresh token, once."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # the name of a scheme
+    expires_in: int
+    refresh_token: str
+    organization: UUID
+    role: Role
+
+
+class Revoked(Struct, frozen=True, kw_only=True):
+    object: Literal["session"] = "session"
+    revoked: Literal[True] = True

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from completions.api_account import CreditsView, GenerationView, KeyView
+from completions.api_auth import RefreshView, RevokeView, TokenView
 from completions.api_keys import KeyItemView, KeyListView, KeyRotationView
 from completions.api_models import ModelListView, ModelView
 from completions.views import CompletionsView
@@ -17,4 +18,7 @@ urlpatterns = [
     path("keys/<str:key_id>", KeyItemView.as_view(), name="key-item"),
     path("keys/<str:key_id>/rotate", KeyRotationView.as_view(), name="key-rotation"),
     path("generation", GenerationView.as_view(), name="generation"),
+    path("auth/token", TokenView.as_view(), name="token"),
+    path("auth/refresh", RefreshView.as_view(), name="refresh"),
+    path("auth/revoke", RevokeView.as_view(), name="revoke"),
 ]

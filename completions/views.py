@@ -15,9 +15,9 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.principals import KEY_SQL, Principal
+from accounts.principals import Principal
 from completions.call import PROVIDER_HEADER
-from completions.errors import GatewayError, InvalidJson
+from completions.errors import GatewayError, InvalidJson, RoleForbidden
 from completions.gateway import Gateway
 from completions.idempotency import Claim, StoredAnswer
 from completions.relay import Events
@@ -36,14 +36,12 @@ class ChatParser(BaseParser):
 
 
 class DirectoryAuthentication(BaseAuthentication):
-    """Authorization → Principal from the process's memory; only a key not met lately costs a query."""
+    """Authorization → Principal from the process's memory; only a caller not met lately costs a query."""
 
     async def authenticate(self, request: Request) -> tuple[Principal, None]:  # type: ignore[override]
         runtime = runtime_of(request)
-        principal = await runtime.directory.authenticate(
-            request.META.get("HTTP_AUTHORIZATION"), lambda digest: runtime.fetch_key(KEY_SQL, digest)
-        )
-        return principal, None
+        header = request.META.get("HTTP_AUTHORIZATION")
+        return await runtime.directory.authenticate(header, runtime.reader.fetch_one), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -88,6 +86,7 @@ class CompletionsView(AsyncAPIView):
     parser_classes = [ChatParser]
 
     async def post(self, request: Request) -> HttpResponseBase:
+        require_spender(cast(Principal, request.user))
         chat = self.chat(request)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
         key = request.META.get("HTTP_IDEMPOTENCY_KEY")
@@ -152,6 +151,11 @@ class EventStream(HttpResponseBase):
     def close(self) -> None:
         self.events.leave()
         self._leaving.cancel()
+
+
+def require_spender(principal: Principal) -> None:
+    if not principal.may_spend:
+        raise RoleForbidden(f"Your role '{principal.role}' may not spend the organization's credits.")
 
 
 def fingerprint(chat: Chat, provider: str | None) -> bytes:

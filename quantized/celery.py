@@ -35,5 +35,10 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "schedule": crontab(minute="17"),
             "options": {"expires": 1800},
         },
+        "forget-old-tokens": {
+            "task": "accounts.tasks.forget_old_tokens",
+            "schedule": crontab(minute="32"),
+            "options": {"expires": 1800},
+        },
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
     }

@@ -27,7 +27,7 @@ class Runtime:
     def __init__(self) -> None:
         self.reader = Reader(settings.DATABASE_URL)
         self.writer = Writer(settings.DATABASE_URL, Spool(settings.SPOOL_DIR), queue_max=settings.LEDGER_QUEUE_MAX)
-        self.directory = Directory(settings.KEY_PEPPER)
+        self.directory = Directory(settings.KEY_PEPPER, settings.PUBLIC_URL)
         self.upstream = Upstream(
             connect_timeout_s=settings.UPSTREAM_CONNECT_TIMEOUT_S, read_timeout_s=settings.UPSTREAM_READ_TIMEOUT_S
         )
@@ -79,9 +79,6 @@ class Runtime:
             "ledger": self.writer.connected,
             "provider": bool(self.gateway.catalog.models),
         }
-
-    async def fetch_key(self, sql: str, digest: bytes) -> tuple[object, ...] | None:
-        return await self.reader.fetch_one(sql, (digest,))
 
     # --- what changes while it runs ---------------------------------------------------------
 

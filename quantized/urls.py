@@ -4,11 +4,13 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+from completions.api_auth import JwksView
 from quantized import pages
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("v1/", include("completions.urls")),
+    path(".well-known/jwks.json", JwksView.as_view(), name="jwks"),
     path(
         "accounts/login/",
         LoginView.as_view(template_name="accounts/login.html", redirect_authenticated_user=True),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from django.core.management import get_commands
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 
 from billing import verifier
 from completions import errors, urls
@@ -128,11 +128,11 @@ def test_the_error_of_a_broken_stream_is_shown_letter_by_letter():
 def served() -> set[str]:
     routes = [pattern for pattern in urls.urlpatterns if isinstance(pattern, URLPattern)]
     assert len(routes) == len(urls.urlpatterns)
-    return {f"/v1/{re.sub(r'<[^>]*>', '{id}', str(route.pattern))}" for route in routes} | set(HEALTH)
+    return {f"/v1/{re.sub(r'<[^>]*>', '{id}', str(route.pattern))}" for route in routes} | {reverse("jwks"), *HEALTH}
 
 
 def test_every_address_is_documented_and_none_besides():
-    documented = re.findall(r"(?:GET|POST|PUT|PATCH|DELETE) (/[\w/{}]+)", text(API))
+    documented = re.findall(r"(?:GET|POST|PUT|PATCH|DELETE) (/[\w/{}.-]+)", text(API))
     assert set(documented) == served()
 
 

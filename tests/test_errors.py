@@ -23,6 +23,7 @@ CONTRACT = [
     (errors.UnknownProvider("p"), 400, "invalid_request_error", "unknown_provider"),
     (errors.ContextLengthExceeded(), 400, "invalid_request_error", "context_length_exceeded"),
     (errors.ContentPolicy(), 400, "invalid_request_error", "content_policy"),
+    (errors.InvalidCredentials("No."), 401, "authentication_error", "invalid_credentials"),
     (errors.InvalidApiKey("No."), 401, "authentication_error", "invalid_api_key"),
     (errors.ExpiredApiKey("No."), 401, "authentication_error", "expired_api_key"),
     (errors.RevokedApiKey("No."), 401, "authentication_error", "revoked_api_key"),

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.models import ApiKey
-from accounts.principals import KEY_SQL, KEYS_CHANGED, Directory, Forbidden, Unauthenticated
+from accounts.principals import KEYS_CHANGED, Directory, Forbidden, Unauthenticated
 from accounts.services import issue_key, revoke_key, suspend
 from quantized.database import Listener, Reader
 from tests.cast import make_cast
@@ -35,7 +35,7 @@ class Lane:
     """The reader, the listener and the directory of one server process."""
 
     def __init__(self, url):
-        self.directory = Directory(settings.KEY_PEPPER)
+        self.directory = Directory(settings.KEY_PEPPER, settings.PUBLIC_URL)
         self.reader = Reader(url)
         self.is_listening = asyncio.Event()
         self.listener = Listener(url, self.notified, self.listening)
@@ -49,11 +49,8 @@ class Lane:
         if is_listening:
             self.is_listening.set()
 
-    async def fetch(self, digest):
-        return await self.reader.fetch_one(KEY_SQL, (digest,))
-
     async def authenticate(self, token):
-        return await self.directory.authenticate(f"Bearer {token}", self.fetch)
+        return await self.directory.authenticate(f"Bearer {token}", self.reader.fetch_one)
 
 
 async def is_accepted(lane, token):

@@ -1,0 +1,68 @@
+"""How often a log-in may fail, by e-mail address and by client address: rows in the database, the same for every
+process and after every restart.
+
+An attempt is counted before the password is looked at, in one statement, so a burst of guesses at the same moment is
+counted one by one; a success takes its own count back, and no more: who knows one password gains no guesses at others.
+"""
+
+import math
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.db import connection
+
+from accounts import keys
+from accounts.addresses import client_network
+from accounts.managers import normal_email
+from accounts.principals import TooManyAttempts
+
+WINDOW_S = 15 * 60
+FAILURES_PER_EMAIL_MAX = 10
+FAILURES_PER_ADDRESS_MAX = 100  # offices share one
+
+# Rows are locked in one order, so that two log-ins cannot block each other.
+COUNT_SQL = f"""
+INSERT INTO accounts_loginthrottle AS t (subject, attempts, window_started_at)
+SELECT subject, 1, now() FROM unnest(%s::bytea[]) AS subject ORDER BY subject
+ON CONFLICT (subject) DO UPDATE SET (attempts, window_started_at) = (
+    SELECT CASE WHEN is_over THEN 1 ELSE t.attempts + 1 END, CASE WHEN is_over THEN now() ELSE t.window_started_at END
+    FROM (SELECT t.window_started_at <= now() - interval '{WINDOW_S} seconds' AS is_over) clock)
+RETURNING subject, attempts, extract(epoch FROM window_started_at - now()) + {WINDOW_S}
+"""  # noqa: S608  # a number of ours
+
+TAKE_BACK_SQL = """
+UPDATE accounts_loginthrottle SET attempts = attempts - 1 WHERE attempts > 0 AND subject IN
+    (SELECT subject FROM accounts_loginthrottle WHERE subject = ANY(%s) ORDER BY subject FOR NO KEY UPDATE)
+"""
+
+FORGET_SQL = f"""
+DELETE FROM accounts_loginthrottle WHERE window_started_at <= now() - interval '{WINDOW_S} seconds'
+"""  # noqa: S608  # a number of ours
+
+
+def count_attempt(email: str, address: str) -> None:
+    """Raises TooManyAttempts, with the time after which it makes sense to try again."""
+    limits = limits_of(email, address)
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_SQL, (list(limits),))
+        waits = [left_s for subject, attempts, left_s in cursor.fetchall() if attempts > limits[bytes(subject)]]
+    if waits:
+        raise TooManyAttempts(math.ceil(max(waits)))
+
+
+def take_back(email: str, address: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_BACK_SQL, (list(limits_of(email, address)),))
+
+
+def forget_old() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET_SQL)
+
+
+def limits_of(email: str, address: str) -> Mapping[bytes, int]:
+    """By subject. Hashed, because people type passwords where an e-mail address belongs."""
+    return {
+        keys.digest(f"e-mail {normal_email(email)}", settings.KEY_PEPPER): FAILURES_PER_EMAIL_MAX,
+        keys.digest(f"address {client_network(address)}", settings.KEY_PEPPER): FAILURES_PER_ADDRESS_MAX,
+    }
