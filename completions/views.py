@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from accounts.principals import Principal
 from completions.call import PROVIDER_HEADER
-from completions.errors import GatewayError, InvalidJson, RoleForbidden
+from completions.errors import InvalidJson, RoleForbidden
 from completions.gateway import Gateway
 from completions.idempotency import Claim, StoredAnswer
 from completions.relay import Events
@@ -98,7 +98,7 @@ class CompletionsView(AsyncAPIView):
             return await self.replay(request, chat, claim)
         try:
             return await self.answer(request, chat, provider, claim)
-        except GatewayError:
+        except Exception:  # also one of our own making: the key must not stay taken
             await claim.drop()
             raise
 
