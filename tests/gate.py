@@ -19,6 +19,7 @@ class Gate:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._links: set[_Link] = set()
         self.lose_answers_of_commits = 0  # so many commits happen, and their client never hears of it
         self.lose_commits = 0  # so many transactions are cut before their writes arrive
         self.executed = 0  # statements the client had executed
@@ -48,19 +49,25 @@ class Gate:
             await self._server.wait_closed()
             self._server = None
         self.cut()
-        self.let_flow()
-        await asyncio.gather(*self._tasks)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
         for stream in list(self._streams):
             stream.transport.abort()
 
     def hold(self) -> None:
-        """Connections stay, and nothing passes: a network that swallows everything."""
+        """Nothing passes until `let_flow`."""
         self._flowing.clear()
 
     def let_flow(self) -> None:
         self._flowing.set()
+
+    def hang(self) -> None:
+        """Nothing passes ever again on the connections there are; new ones are well."""
+        for link in self._links:
+            link.hangs = True
 
     # --- what it does ---------------------------------------------------------------------------
 
@@ -73,11 +80,13 @@ class Gate:
         streams = {to_client, to_server}
         self._streams |= streams
         link = _Link(self, from_client, to_client, from_server, to_server)
+        self._links.add(link)
         pumps = [asyncio.ensure_future(link.questions()), asyncio.ensure_future(link.answers())]
         self._tasks |= set(pumps)
         await asyncio.wait(pumps)
         self._tasks -= set(pumps)
         self._streams -= streams
+        self._links.discard(link)
 
     async def _connect_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._place.get("host") or "localhost", int(self._place.get("port") or 5432)
@@ -104,6 +113,7 @@ class _Link:
         self.from_client, self.to_client = from_client, to_client
         self.from_server, self.to_server = from_server, to_server
         self.is_in_transaction = False
+        self.hangs = False
 
     async def questions(self) -> None:
         await self._pump(self.from_client, self._question)
@@ -119,13 +129,18 @@ class _Link:
         self.to_client.transport.abort()
         self.to_server.transport.abort()
 
+    async def _pass(self) -> None:
+        await self.gate.flow()
+        if self.hangs:
+            await asyncio.Event().wait()
+
     async def _question(self, source: asyncio.StreamReader) -> None:
         """One message of the client."""
         is_first = not hasattr(self, "started")
         head = await source.readexactly(4 if is_first else 5)
         body = await source.readexactly(int.from_bytes(head[-4:]) - 4)
         self.started = True
-        await self.gate.flow()
+        await self._pass()
         if self.is_in_transaction and self.gate.lose_commits > 0:
             self.gate.lose_commits -= 1
             raise ConnectionResetError
@@ -136,7 +151,7 @@ class _Link:
         data = await source.read(65_536)
         if not data:
             raise ConnectionResetError
-        await self.gate.flow()
+        await self._pass()
         was_in_transaction = self.is_in_transaction
         if IN_TRANSACTION in data:
             self.is_in_transaction = True

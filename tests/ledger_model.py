@@ -150,17 +150,16 @@ class Model:
                 return ("refused", "revoked_api_key", 0, 0)
             if key.expires_at is not None and now >= key.expires_at:
                 return ("refused", "expired_api_key", 0, 0)
-        amount = command.amount
+        amount, free, refusal = command.amount, 0, None
         if not wallet.unlimited:
             free = self.posted(wallet.id) - self.held(wallet.id)
-            if free < command.floor:
-                return ("refused", "credits", command.floor, free)
-            amount = min(amount, free)
+            amount, refusal = min(amount, free), ("refused", "credits", command.floor, free)
         if key is not None and key.limit is not None:
-            free = key.limit - self.used(key, now)
-            if free < command.floor:
-                return ("refused", "key_limit", command.floor, free)
-            amount = min(amount, free)
+            left = key.limit - self.used(key, now)
+            if refusal is None or left < free:  # the lower one is told
+                amount, refusal = min(amount, left), ("refused", "key_limit", command.floor, left)
+        if refusal is not None and amount < command.floor:
+            return refusal
         until = now + timedelta(seconds=command.life_s)
         made = ModelHold(command.hold_id, wallet.id, command.key_id, amount, now, until, command.provider)
         self.holds[command.hold_id] = made

@@ -243,11 +243,14 @@ def test_an_elastic_hold_is_bounded_by_wallet_and_limit_together() -> None:
     assert do(alice.reserve(500, floor=1, key=wide)) == Refused("credits", required=1, available=0)
 
 
-def test_the_wallet_is_named_before_the_limit_when_both_are_too_small() -> None:
+def test_the_lower_of_wallet_and_limit_is_named() -> None:
     alice = Tenant(10)
-    key = alice.key(limit_micro=5, limit_period="day")
-    assert do(alice.reserve(20, key=key)) == Refused("credits", required=20, available=10)
-    assert do(alice.reserve(8, key=key)) == Refused("key_limit", required=8, available=5)
+    low = alice.key(limit_micro=5, limit_period="day")
+    same = alice.key(limit_micro=10, limit_period="day")
+    high = alice.key(limit_micro=15, limit_period="day")
+    assert do(alice.reserve(20, key=low)) == Refused("key_limit", required=20, available=5)
+    assert do(alice.reserve(20, key=same)) == Refused("credits", required=20, available=10)
+    assert do(alice.reserve(20, key=high)) == Refused("credits", required=20, available=10)
 
 
 def test_an_unlimited_wallet_still_keeps_its_keys_limit() -> None:
