@@ -41,6 +41,7 @@ logger = logging.getLogger("quantized.calls")
 T = TypeVar("T")
 
 RETRY_AFTER_S = 1
+CLOSING_PATIENCE_S = 2.0  # at a stop, for calls that were cancelled
 
 
 class Completion(NamedTuple):
@@ -114,11 +115,13 @@ class Gateway:
         return replayed_answer(chat, stored, settled)
 
     async def drain(self, patience_s: float) -> None:
-        """Let the running calls end; those that do not are cancelled, which settles them."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=patience_s)
-        for task in self._running:
-            task.cancel()
+        """Let the running calls end; those that do not are cancelled, which settles them. A settlement that
+        the database does not take at once is left to the writer, which spools it."""
+        for wait_s in (patience_s, CLOSING_PATIENCE_S):
+            if self._running:
+                await asyncio.wait(self._running, timeout=wait_s)
+            for task in self._running:
+                task.cancel()
         if self._running:
             await asyncio.wait(self._running)
 
