@@ -198,6 +198,7 @@ class Entry(models.Model):
                 condition=~Q(kind__in=["usage", "late_usage", "correction"]),
                 name="entry_not_of_calls",
             ),
+            models.Index(fields=["wallet", "created_at"], condition=Q(kind="correction"), name="entry_corrections"),
         ]
 
     def __str__(self) -> str:

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from billing.usage_report import Figures, GroupBy, Row
+
 Period = Literal["day", "week", "month", "total"]
 Role = Literal["owner", "admin", "developer", "billing", "viewer"]
 
@@ -57,6 +59,18 @@ class KeyList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
     data: list[Key]
     has_more: bool
+
+
+class UsageReport(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """`to` is excluded. `total` has the figures of all rows."""
+
+    object: Literal["list"] = "list"
+    from_: datetime
+    to: datetime
+    time_zone: str
+    group_by: GroupBy
+    data: list[Row]
+    total: Figures
 
 
 class Session(Struct, frozen=True, kw_only=True):

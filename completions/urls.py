@@ -6,6 +6,7 @@ from completions.api_account import CreditsView, GenerationView, KeyView
 from completions.api_auth import RefreshView, RevokeView, TokenView
 from completions.api_keys import KeyItemView, KeyListView, KeyRotationView
 from completions.api_models import ModelListView, ModelView
+from completions.api_usage import UsageView
 from completions.views import CompletionsView
 
 urlpatterns = [
@@ -17,6 +18,7 @@ urlpatterns = [
     path("keys", KeyListView.as_view(), name="keys"),
     path("keys/<str:key_id>", KeyItemView.as_view(), name="key-item"),
     path("keys/<str:key_id>/rotate", KeyRotationView.as_view(), name="key-rotation"),
+    path("usage", UsageView.as_view(), name="usage"),
     path("generation", GenerationView.as_view(), name="generation"),
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/refresh", RefreshView.as_view(), name="refresh"),

@@ -40,12 +40,11 @@ class Tenant:
     # --- commands -----------------------------------------------------------------------------
 
     def reserve(self, amount: int, *, hold_id: UUID | None = None, key: UUID | None = None, **given: Any) -> Reserve:
-        named = {"floor": amount, "life_s": 600.0, "price_id": self.price_id} | given
+        named = {"floor": amount, "life_s": 600.0, "price_id": self.price_id, "user_id": None} | given
         return Reserve(
             wallet_id=self.id,
             hold_id=hold_id or make_hold_id(),
             key_id=key,
-            user_id=None,
             model=MODEL,
             provider="sandbox",
             amount=amount,

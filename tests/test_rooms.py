@@ -12,7 +12,7 @@ ROOMS = ("quantized", "completions", "billing", "accounts")
 # What a room shows to those that stand on it; everything else is its own business.
 DOORS = {
     "completions": {"api_auth", "catalog", "errors", "gateway", "upstream", "views"},
-    "billing": {"ledger", "lookups", "models", "money", "services"},
+    "billing": {"ledger", "lookups", "models", "money", "services", "usage_report"},
     "accounts": {
         "addresses",
         "keys",
