@@ -180,7 +180,7 @@ class RequestTimeout(InvalidRequest):
     code = "request_timeout"
 
     def __init__(self, timeout_s: float) -> None:
-        super().__init__(f"The request body did not arrive within {timeout_s:g} s.")
+        super().__init__(f"The request did not arrive within {timeout_s:g} s.")
 
 
 class RequestTooLarge(InvalidRequest):

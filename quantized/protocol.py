@@ -1,13 +1,16 @@
 """uvicorn's HTTP protocol with a bounded head, and our shape of an error for what never becomes a request.
 
-uvicorn reads a request's head without a limit, and answers what is no HTTP in plain text. Both end
-here: nothing of it reaches a lane.
+uvicorn reads a request's head without a limit in size or time, and answers what is no HTTP in plain
+text. Both end here: nothing of it reaches a lane.
 """
 
+import asyncio
+
 import httptools
+from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from completions.errors import GatewayError, InvalidHttp, RequestHeadTooLarge, error_bytes
+from completions.errors import GatewayError, InvalidHttp, RequestHeadTooLarge, RequestTimeout, error_bytes
 from quantized.middleware import HEADER, request_id
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -18,16 +21,29 @@ LINGER_S = 1
 class Protocol(HttpToolsProtocol):
     _reads_head = False
     _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
     _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        began_before = self._reads_head
         super().data_received(data)
-        if self._reads_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self.refuse(RequestHeadTooLarge(HEAD_BYTES_MAX))
+        if not self._reads_head:
+            return
+        if self._head_timer is None:
+            self._wait_for_head()
+        self._head_bytes += len(data) if began_before else 0
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self.refuse(RequestHeadTooLarge(HEAD_BYTES_MAX))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -36,10 +52,25 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._reads_head = False
+        self._head_came()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES_MAX:
             self.refuse(RequestHeadTooLarge(HEAD_BYTES_MAX))
             raise httptools.HttpParserError  # ends the parser's work on these bytes
         super().on_headers_complete()
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(settings.BODY_TIMEOUT_S, self._head_is_late)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if self._reads_head:
+            self.refuse(RequestTimeout(settings.BODY_TIMEOUT_S))
+        else:
+            self.transport.close()  # connected and never asked anything
 
     def send_400_response(self, msg: str) -> None:
         self._reads_head = False

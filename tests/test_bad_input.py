@@ -334,7 +334,7 @@ def test_an_unknown_path_under_v1_is_a_404_in_json(gateway, alice):
 def test_a_head_without_end_is_refused(gateway, alice):
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-padding: ")
-        for _ in range(64):
+        for _ in range(256):
             connection.sendall(b"x" * 2048)
         [answer] = read_answers(connection, 1)
     message = "The request's head is larger than 65536 bytes."
@@ -437,9 +437,28 @@ def test_a_body_that_does_not_come_is_a_408(small, upstream, alice):
             connection.sendall(head(small, alice, len(GOOD)) + sent)
             [answer] = read_answers(connection, 1)
             assert connection.recv(1) == b""
-        message = "The request body did not arrive within 0.5 s."
+        message = "The request did not arrive within 0.5 s."
         assert_error(answer, 408, INVALID, "request_timeout", None, message)
     assert_nothing_happened(upstream, alice)
+
+
+def test_a_head_that_does_not_come_is_a_408(small, upstream, alice):
+    whole = head(small, alice, len(GOOD))
+    for before in (b"", whole + GOOD):
+        with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+            connection.sendall(before + whole[:30])
+            answer = read_answers(connection, 2 if before else 1)[-1]
+            assert connection.recv(1) == b""
+        assert_error(answer, 408, INVALID, "request_timeout", None, "The request did not arrive within 0.5 s.")
+
+
+def test_a_connection_that_asks_nothing_is_closed(small):
+    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_an_answer_may_take_longer_than_the_request_may(small, upstream, alice):
+    assert ask(small, alice, f"first_ms={BODY_TIMEOUT_S * 1500}").status == 200
 
 
 def test_a_slow_body_that_comes_in_time_is_a_body(small, upstream, alice):
