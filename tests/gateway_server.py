@@ -123,6 +123,8 @@ def server_environment(process_environment: dict[str, str], sandbox: SandboxServ
         "REDIS_TIMEOUT_S": "5",
         "OPENROUTER_BASE_URL": sandbox.base_url,
         "OPENROUTER_API_KEY": "sk-or-sandbox",
+        "ANTHROPIC_BASE_URL": sandbox.origin,
+        "ANTHROPIC_API_KEY": "sk-ant-sandbox",
     }
 
 

@@ -28,7 +28,10 @@ from quantized.devstack.proof import prove_charge
 from quantized.devstack.report import curl_line
 
 READY_WITHIN_S = 60.0
-GIVEN = ("DATABASE_URL", "REDIS_URL", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "SECRET_KEY", "KEY_PEPPER")
+GIVEN = (
+    *("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "KEY_PEPPER", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL"),
+    *("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+)
 RUN = (
     "import sys; from pathlib import Path; from quantized.devstack import __main__ as it; it.VAR = Path(sys.argv[1]); "
 )

@@ -37,7 +37,9 @@ def test_it_serves_the_catalogs_models_and_says_where() -> None:
         told = json.loads(process.stdout.readline())
         answer = httpx.post(f"{told['base_url']}/chat/completions", json=chat(), headers=AUTHORIZED).json()
         models = httpx.get(f"{told['base_url']}/models").json()["data"]
+        claudes = httpx.get(f"{told['anthropic_base_url']}/v1/models", headers={"x-api-key": "k"}).json()["data"]
         assert httpx.get(told["calls"]).json()["counters"]["finished"] == 1
+    assert claudes[0]["id"] == "claude-haiku-5-5"
     assert answer["usage"]["completion_tokens"] == 20
     assert MODEL in {model["id"] for model in models}
 
@@ -49,7 +51,8 @@ def test_it_says_one_line_and_ends_when_told(told: signal.Signals) -> None:
         process.send_signal(told)
         rest, errors = process.communicate(timeout=10)
     assert re.fullmatch(
-        r"sandbox upstream ready at http://127\.0\.0\.1:\d+/api/v1 \(calls: http://127\.0\.0\.1:\d+/_sandbox/calls\)\n",
+        r"sandbox upstream ready at http://127\.0\.0\.1:\d+/api/v1, as Anthropic at http://127\.0\.0\.1:\d+ "
+        r"\(calls: http://127\.0\.0\.1:\d+/_sandbox/calls\)\n",
         line,
     )
     assert (rest, errors, process.returncode) == ("", "", 0)

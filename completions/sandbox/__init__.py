@@ -1,4 +1,4 @@
-"""The sandbox upstream: a real HTTP server on loopback that speaks a provider's wire format.
+"""The sandbox upstream: a real HTTP server on loopback that speaks its providers' wire formats.
 
 It serves tests, benchmarks and demos through the production adapters, so everything between the
 gateway's door and the provider's socket is the same code there as in production. Pure ASGI: it

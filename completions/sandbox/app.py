@@ -1,9 +1,12 @@
-"""The sandbox as an ASGI application: OpenRouter under /api/v1, its own controls under /_sandbox.
+"""The sandbox as an ASGI application: OpenRouter under /api/v1, Anthropic under /v1, controls under /_sandbox.
 
 /api/v1/chat/completions   POST          the answer, whole or streamed
 /api/v1/generation?id=     GET           what a call cost, some time after its end
 /api/v1/models             GET           no key needed, like OpenRouter's
 /api/v1/key, /credits      GET
+/v1/messages               POST          the answer, whole or streamed
+/v1/messages/count_tokens  POST
+/v1/models, /v1/models/id  GET           what each model can
 /_sandbox/calls            GET           the newest calls and the counters
 /_sandbox/default          GET, POST     the process-wide directive, {"directive": "..."}
 /_sandbox/reset            POST          forget all calls, back to the directive of the start
@@ -19,6 +22,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from completions.sandbox import bill, brain, directives, faults
+from completions.sandbox.anthropic.dialect import Anthropic
 from completions.sandbox.calls import Call, Journal, State
 from completions.sandbox.cards import ANY_MODEL, Card
 from completions.sandbox.conversation import Refusal
@@ -38,9 +42,11 @@ OPENROUTER: Dialect = OpenRouter()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """`cards` None: any model is served at the price of `ANY_MODEL`. `keep`: calls hold headers and bodies."""
+    """`cards` and `claudes` (Anthropic's own) None: every model is served at the price of `ANY_MODEL`.
+    `keep`: calls hold headers and bodies."""
 
     cards: dict[str, Card] | None = None
+    claudes: dict[str, Card] | None = None
     default: str = ""
     keep: bool = False
 
@@ -60,6 +66,7 @@ class Sandbox:
         self.config = config
         self.default = config.default
         self.journal = Journal(keep=config.keep)
+        self.anthropic = Anthropic()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +82,7 @@ class Sandbox:
             wire.release()
 
     async def _route(self, scope: Message, wire: Wire) -> None:
-        methods = _ROUTES.get(scope["path"])
+        methods = _ROUTES.get("/v1/models" if scope["path"].startswith("/v1/models/") else scope["path"])
         if methods is None:
             raise Refusal(404, "Not Found")
         handler = methods.get(scope["method"])
@@ -120,7 +127,7 @@ class Sandbox:
         call.model, call.max_tokens, call.user = asked.model, asked.bound, asked.user or ""
         call.fields = sorted(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
         directive = self._directive(asked)
-        card = self._card(asked.model)
+        card = self._card(dialect, asked.model)
         question = asked.question(card)
         answer = brain.answer(question, card.max_output_tokens, directive)
         cost = bill.of(question, answer, directive, card)
@@ -132,13 +139,13 @@ class Sandbox:
         except BadDirective as error:
             raise Refusal(400, f"Sandbox directive: {error}") from error
 
-    def _card(self, model: str) -> Card:
-        if self.config.cards is None:
+    def _card(self, dialect: Dialect, model: str) -> Card:
+        cards = {"openrouter": self.config.cards, "anthropic": self.config.claudes}[dialect.kind]
+        if cards is None:
             return ANY_MODEL
-        card = self.config.cards.get(model)
-        if card is None:
-            raise Refusal(400, f"{model} is not a valid model ID", {"error_type": "invalid_request"})
-        return card
+        if model not in cards:
+            raise dialect.unknown_model(model)
+        return cards[model]
 
     async def _play(self, dialect: Dialect, call: Call, x: Exchange, wire: Wire) -> None:
         def over(state: State) -> None:
@@ -152,7 +159,34 @@ class Sandbox:
         drains = fault is None and (not x.question.stream or x.directive.cancel == "drain")
         await Player(wire, call, over, drains=drains).play(faults.damaged(dialect.steps(x), fault))
 
-    # --- Side endpoints ---------------------------------------------------------------------
+    # --- Anthropic --------------------------------------------------------------------------
+
+    async def messages(self, scope: Message, wire: Wire) -> None:
+        await self.answer(scope, wire, dialect=self.anthropic)
+
+    async def count_tokens(self, scope: Message, wire: Wire) -> None:
+        async def counted(headers: dict[str, str]) -> dict[str, Any]:
+            return self.anthropic.count_tokens(headers, await wire.body(BODY_BYTES_MAX))
+
+        await self._beside(scope, wire, counted)
+
+    async def claudes(self, scope: Message, wire: Wire) -> None:
+        async def listed(_: dict[str, str]) -> dict[str, Any]:
+            return self.anthropic.models(scope["path"].removeprefix("/v1/models").removeprefix("/"))
+
+        await self._beside(scope, wire, listed)
+
+    async def _beside(
+        self, scope: Message, wire: Wire, told: Callable[[dict[str, str]], Awaitable[dict[str, Any]]]
+    ) -> None:
+        headers = _headers(scope)
+        try:
+            self.anthropic.authorize(headers)
+            await wire.whole(_json(await told(headers)))
+        except Refusal as refusal:
+            await wire.whole(self.anthropic.refused(refusal))
+
+    # --- OpenRouter's side endpoints --------------------------------------------------------
 
     async def generation(self, scope: Message, wire: Wire) -> None:
         OPENROUTER.authorize(_headers(scope))
@@ -207,6 +241,9 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/models": {"GET": Sandbox.models},
     "/api/v1/key": {"GET": Sandbox.key},
     "/api/v1/credits": {"GET": Sandbox.account},
+    "/v1/messages": {"POST": Sandbox.messages},
+    "/v1/messages/count_tokens": {"POST": Sandbox.count_tokens},
+    "/v1/models": {"GET": Sandbox.claudes},
     "/_sandbox/calls": {"GET": Sandbox.calls},
     "/_sandbox/reset": {"POST": Sandbox.reset},
     "/_sandbox/default": {"GET": Sandbox.show_default, "POST": Sandbox.set_default},

@@ -48,8 +48,9 @@ def measured(question: Question, answer: Answer, directive: Directive) -> money.
     return money.Usage(
         prompt_tokens=_first(directive.prompt, question.prompt_tokens),
         completion_tokens=_first(directive.completion, answer.tokens),
-        cached_tokens=_first(directive.cached, 0),
-        cache_write_5m_tokens=_first(directive.cache_write, 0),
+        cached_tokens=_first(directive.cached, question.cached_tokens),
+        cache_write_5m_tokens=_first(directive.cache_write, question.cache_write_5m_tokens),
+        cache_write_1h_tokens=question.cache_write_1h_tokens if directive.cache_write is None else 0,
         reasoning_tokens=_first(directive.reasoning, len(answer.reasoning)),
         audio_input_tokens=_first(directive.audio, question.attached_tokens("audio")),
         audio_output_tokens=spoken,

@@ -75,6 +75,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     top_logprobs: int | None = None
     prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

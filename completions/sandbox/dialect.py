@@ -25,6 +25,8 @@ class Asked(Protocol):
 
 
 class Dialect(Protocol):
+    kind: str  # of provider, in the catalog's words
+
     def new_id(self, now: float) -> str: ...
 
     def authorize(self, headers: dict[str, str]) -> None:
@@ -32,6 +34,8 @@ class Dialect(Protocol):
 
     def decode(self, headers: dict[str, str], body: bytes) -> Asked:
         """Raises Refusal for what the provider does not take."""
+
+    def unknown_model(self, model: str) -> Refusal: ...
 
     def refused(self, refusal: Refusal) -> Whole:
         """The error in the provider's words."""

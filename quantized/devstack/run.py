@@ -119,13 +119,18 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_upstream(processes: Processes, settings: Mapping[str, str]) -> dict[str, str]:
-    """The real provider if there is a key for it, the sandbox otherwise. A real key is not copied to the disk."""
+    """The real provider if there is a key for it, the sandbox otherwise. A real key is not copied to the disk.
+    Beside a real OpenRouter nothing is played: its models must not fall over to made-up answers."""
+    given = {name: os.environ[name] for name in ("OPENROUTER_BASE_URL", "ANTHROPIC_BASE_URL") if os.environ.get(name)}
     if os.environ.get("OPENROUTER_API_KEY"):
-        return {name: os.environ[name] for name in ("OPENROUTER_BASE_URL",) if os.environ.get(name)}
+        return given
     port = free_port()
     command = [*MANAGE, "sandbox", "--port", str(port)]
     processes.start("sandbox", command, env=child_environment(settings), ready=lambda log: listens(port))
-    return {"OPENROUTER_API_KEY": "sandbox", "OPENROUTER_BASE_URL": f"http://{HOST}:{port}/api/v1"}
+    played = {"OPENROUTER_API_KEY": "sandbox", "OPENROUTER_BASE_URL": f"http://{HOST}:{port}/api/v1"}
+    if not os.environ.get("ANTHROPIC_API_KEY"):
+        played |= {"ANTHROPIC_API_KEY": "sandbox", "ANTHROPIC_BASE_URL": f"http://{HOST}:{port}"}
+    return given | played
 
 
 def prepare(env: Mapping[str, str], kept: Mapping[str, str]) -> str:

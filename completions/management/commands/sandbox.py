@@ -14,7 +14,7 @@ from completions.sandbox.directives import BadDirective
 
 
 class Command(BaseCommand):
-    help = "Serve the sandbox upstream: OpenRouter's wire format on loopback, with deterministic answers."
+    help = "Serve the sandbox upstream: OpenRouter's and Anthropic's wire formats on loopback, deterministic answers."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,7 +28,8 @@ class Command(BaseCommand):
         # uvicorn tells of its start and end; the one line on standard output is ours.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         try:
-            app = make_app(Config(cards=_cards(options["catalog"]), default=options["default"]))
+            openrouters, claudes = _cards(options["catalog"], "openrouter"), _cards(options["catalog"], "anthropic")
+            app = make_app(Config(cards=openrouters, claudes=claudes, default=options["default"]))
             listener = server.listen(options["host"], options["port"])
         except BadDirective as error:
             raise CommandError(f"--default: {error}") from error
@@ -39,14 +40,15 @@ class Command(BaseCommand):
 
     def _line(self, origin: str, as_json: bool) -> str:
         if as_json:
-            return json.dumps({"base_url": f"{origin}/api/v1", "calls": f"{origin}/_sandbox/calls"})
-        return f"sandbox upstream ready at {origin}/api/v1 (calls: {origin}/_sandbox/calls)"
+            told = {"base_url": f"{origin}/api/v1", "anthropic_base_url": origin, "calls": f"{origin}/_sandbox/calls"}
+            return json.dumps(told)
+        return f"sandbox upstream ready at {origin}/api/v1, as Anthropic at {origin} (calls: {origin}/_sandbox/calls)"
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
 
 
-def _cards(catalog: Path) -> dict[str, cards.Card] | None:
+def _cards(catalog: Path, kind: str) -> dict[str, cards.Card] | None:
     """Without a catalog file any model is served."""
-    return cards.read(catalog, "openrouter") if catalog.exists() else None
+    return cards.read(catalog, kind) if catalog.exists() else None

@@ -14,6 +14,8 @@ _ID_CHARS = 20
 
 
 class OpenRouter:
+    kind = "openrouter"
+
     def new_id(self, now: float) -> str:
         return f"gen-{int(now)}-{''.join(secrets.choice(_ALPHABET) for _ in range(_ID_CHARS))}"
 
@@ -29,6 +31,9 @@ class OpenRouter:
         if media_type.strip().lower() != "application/json":
             raise Refusal(400, "Content-Type must be application/json", {"error_type": "invalid_request"})
         return request.decode(body)
+
+    def unknown_model(self, model: str) -> Refusal:
+        return Refusal(400, f"{model} is not a valid model ID", {"error_type": "invalid_request"})
 
     def refused(self, refusal: Refusal) -> Whole:
         return errors.refused(refusal)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from completions.sandbox import pace
 from completions.sandbox.exchange import Exchange
 from completions.sandbox.faults import Fault
 from completions.sandbox.openrouter import errors, message, shapes, stream
@@ -41,13 +42,13 @@ def _whole(x: Exchange, content: dict[str, Any]) -> Steps:
     """It comes when the last chunk of a stream would."""
     d = x.directive
     chunks = -(-x.answer.tokens // d.chunk)
-    yield from stream.wait(d.head_ms + d.first_ms + d.delay_ms * (chunks - 1))
+    yield from pace.wait(d.head_ms + d.first_ms + d.delay_ms * (chunks - 1))
     yield Whole(200, (*JSON, *shapes.headers(x)), ENCODER.encode(content), x.answer.tokens)
 
 
 def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.DONE) -> Steps:
     yield from stream.opening(x)
-    yield from stream.paced(chunks, x.directive.delay_ms)
+    yield from pace.paced(chunks, x.directive.delay_ms)
     yield from stream.comments(x.directive.comments)
     yield from stream.closing(x)
     yield End(last)
@@ -57,7 +58,7 @@ def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.DONE) ->
 
 
 def _http(x: Exchange, fault: Fault) -> Steps:
-    yield from stream.wait(x.directive.head_ms + x.directive.first_ms)
+    yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
     usual = RETRY_AFTER_S if fault.number in RETRY_AFTER_STATUSES else None
     after_s = usual if x.directive.retry_after is None else x.directive.retry_after
     yield errors.error(fault.number, *errors.saying(fault.number), after_s)
@@ -107,13 +108,13 @@ def _whole_error(x: Exchange, chunks: int, error: dict[str, Any]) -> Steps:
 
 def _cut(x: Exchange, chunks: int, last: bytes) -> Steps:
     yield from stream.opening(x)
-    yield from stream.paced(islice(stream.chunks(x), chunks), x.directive.delay_ms)
+    yield from pace.paced(islice(stream.chunks(x), chunks), x.directive.delay_ms)
     yield End(last)
 
 
 def _comments_only(x: Exchange, fault: Fault) -> Steps:
     if not x.question.stream:
-        yield from stream.wait(x.directive.head_ms + x.directive.first_ms)
+        yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
         yield Whole(200, (*JSON, *shapes.headers(x)), b"\n" * fault.number)
         return
     yield from stream.opening(x)

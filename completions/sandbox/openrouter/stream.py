@@ -1,6 +1,6 @@
 """The parts of a streamed reply: comments, chunks at their pace, finish, usage. The role is in every chunk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from completions.sandbox.conversation import CallPieces
@@ -8,6 +8,7 @@ from completions.sandbox.exchange import Exchange
 from completions.sandbox.openrouter import message, shapes
 from completions.sandbox.openrouter.shapes import ENCODER, MARK
 from completions.sandbox.openrouter.usage import usage
+from completions.sandbox.pace import groups, wait
 from completions.sandbox.steps import Data, Head, Headers, Steps, Wait
 
 COMMENT = b": OPENROUTER PROCESSING\n\n"
@@ -15,11 +16,6 @@ DONE = b"data: [DONE]\n\n"
 CHUNK = "chat.completion.chunk"
 EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), *MARK)
 ENDLESS_PACE_MS = 100
-
-
-def wait(ms: float) -> Steps:
-    if ms:
-        yield Wait(ms)
 
 
 def opening(x: Exchange) -> Steps:
@@ -45,13 +41,6 @@ def endless_comments(x: Exchange) -> Steps:
     while True:
         yield Wait(pace_ms)
         yield Data(COMMENT)
-
-
-def paced(chunks: Iterable[Data], delay_ms: float) -> Steps:
-    for position, chunk in enumerate(chunks):
-        if position:
-            yield from wait(delay_ms)
-        yield chunk
 
 
 def closing(x: Exchange) -> Steps:
@@ -101,7 +90,7 @@ def chunks(x: Exchange) -> Iterator[Data]:
     """The answer in chunks; each step says how many output tokens it carries."""
     if x.reasoning:
         yield from _reasoning_chunks(x)
-    for group in _groups(x.answer.pieces, x.directive.chunk):
+    for group in groups(x.answer.pieces, x.directive.chunk):
         yield Data(event(x, _said(x, group), logprobs=message.logprobs(x, group)), len(group))
     for at, call in enumerate(x.answer.calls):
         yield from _call_chunks(x, at, call)
@@ -116,7 +105,7 @@ def _said(x: Exchange, pieces: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _reasoning_chunks(x: Exchange) -> Iterator[Data]:
-    for group in _groups(x.reasoning, x.directive.chunk):
+    for group in groups(x.reasoning, x.directive.chunk):
         text = "".join(group)
         delta = {"content": "", "reasoning": text, "reasoning_details": [message.detail(x, text)]}
         yield Data(event(x, delta), len(group))
@@ -129,10 +118,6 @@ def _call_chunks(x: Exchange, at: int, call: CallPieces) -> Iterator[Data]:
     yield Data(event(x, {"content": None, "tool_calls": [opening]}), call.tokens - len(call.pieces))
     again = {"id": call.id, "type": "function"} if x.directive.repeat_ids else {}
     name = {"name": call.name} if x.directive.repeat_ids else {}
-    for group in _groups(call.pieces, x.directive.chunk):
+    for group in groups(call.pieces, x.directive.chunk):
         fragment = {"index": at, **again, "function": {**name, "arguments": "".join(group)}}
         yield Data(event(x, {"content": None, "tool_calls": [fragment]}), len(group))
-
-
-def _groups(pieces: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
-    return (pieces[at : at + size] for at in range(0, len(pieces), size))
