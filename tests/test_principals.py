@@ -5,14 +5,18 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 from django.db import connection
 
 from accounts import keys
+from accounts import tokens as access
 from accounts.authentication import BearerAuthentication
-from accounts.models import ApiKey
+from accounts.models import ApiKey, Membership, TokenFamily, User
 from accounts.principals import (
     KEY_SQL,
+    KEYRING_SQL,
+    MEMBER_SQL,
     USED_SQL,
     Directory,
     Forbidden,
@@ -24,10 +28,14 @@ from accounts.principals import (
     principal_of,
 )
 from accounts.services import issue_key, reactivate, revoke_key, suspend
+from accounts.sessions import renew
+from accounts.signing_keys import rotate
 from tests.cast import make_cast
+from tests.members import new_member, session_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-KEY_ID, ORGANIZATION_ID = UUID(int=1), UUID(int=2)
+KEY_ID, ORGANIZATION_ID, FAMILY_ID = UUID(int=1), UUID(int=2), UUID(int=3)
+ROLES = ["owner", "admin", "developer", "billing", "viewer"]
 ROW = (KEY_ID, ORGANIZATION_ID, None, None, None, "active")
 PEPPER = "p" * 32
 ISSUER = "https://quantized.example"
@@ -407,6 +415,141 @@ def test_used_keys_are_handed_over_once():
     run(story())
 
 
+# --- Access tokens on the async lane ---
+
+
+class Members:
+    """What a Directory fetches from for access tokens: a keyring and one member, and how often it asked."""
+
+    def __init__(self, key, fields=("developer", "active")):
+        self.key, self.fields = key, fields
+        self.asked = []
+
+    async def fetch(self, sql, parameters):
+        self.asked.append(sql)
+        if sql == KEYRING_SQL:
+            return ([["k", access.public_text(self.key)]] if self.key else None,)
+        assert (sql, parameters) == (MEMBER_SQL, (FAMILY_ID, 7, ORGANIZATION_ID))
+        return self.fields
+
+
+@pytest.fixture(scope="module")
+def signer():
+    return Ed25519PrivateKey.generate()
+
+
+def token_of(key, kid="k", at=NOW, **changes):
+    begins_s = int(at.timestamp())
+    claims = {
+        "iss": ISSUER,
+        "aud": "quantized-api",
+        "sub": "7",
+        "org": ORGANIZATION_ID,
+        "role": "owner",
+        "sid": FAMILY_ID,
+        "jti": UUID(int=4),
+        "iat": begins_s,
+        "exp": begins_s + 900,
+    }
+    return access.sign(access.Claims(**claims | changes), kid, key)
+
+
+def refused_with(code, directory, token, table):
+    async def refusal():
+        with pytest.raises((Unauthenticated, Forbidden)) as caught:
+            await directory.authenticate(f"Bearer {token}", table.fetch)
+        assert caught.value.code == code
+
+    return refusal()
+
+
+def test_a_token_is_a_member_with_the_role_of_today(signer):
+    async def story():
+        table, directory = Members(signer), new_directory(Clock())
+        principal = await directory.authenticate(f"Bearer {token_of(signer)}", table.fetch)
+        assert principal == Principal(ORGANIZATION_ID, None, 7, "developer", None)
+        assert directory.take_used() == []
+
+    run(story())
+
+
+def test_a_token_is_asked_for_once_in_its_life(signer):
+    async def story():
+        clock = Clock()
+        table, directory = Members(signer), new_directory(clock)
+        token = token_of(signer)
+        for seconds in (0, 10, 29.9):
+            clock.seconds = 1000 + seconds
+            await directory.authenticate(f"Bearer {token}", table.fetch)
+        assert table.asked == [KEYRING_SQL, MEMBER_SQL]
+        directory.invalidate()
+        await directory.authenticate(f"Bearer {token}", table.fetch)
+        assert table.asked == [KEYRING_SQL, MEMBER_SQL] * 2
+
+    run(story())
+
+
+def test_a_remembered_token_still_expires_on_time(signer):
+    async def story():
+        clock = Clock()
+        table, directory = Members(signer), new_directory(clock)
+        token = token_of(signer, at=NOW - timedelta(seconds=910))
+        await directory.authenticate(f"Bearer {token}", table.fetch)
+        clock.seconds += 20
+        await refused_with("expired_token", directory, token, table)
+        assert len(table.asked) == 2
+
+    run(story())
+
+
+def test_forged_tokens_cost_one_query_a_second_and_no_look_at_a_member(signer):
+    async def story():
+        clock, stranger = Clock(), Ed25519PrivateKey.generate()
+        table, directory = Members(signer), new_directory(clock)
+        for number in range(1, 100):
+            for forged in (token_of(stranger, sub=str(number)), token_of(stranger, kid=f"k{number}")):
+                await refused_with("invalid_token", directory, forged, table)
+        assert table.asked == [KEYRING_SQL]
+        clock.seconds += 1
+        await refused_with("invalid_token", directory, token_of(stranger), table)
+        assert table.asked == [KEYRING_SQL] * 2
+
+    run(story())
+
+
+def test_before_the_first_key_every_token_is_somebody_elses(signer):
+    async def story():
+        await refused_with("invalid_token", new_directory(Clock()), token_of(signer), Members(None))
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [(None, "invalid_token"), (("owner", "suspended"), "organization_suspended"), ((None, "active"), "invalid_token")],
+)
+def test_a_token_whose_holder_may_no_more_is_refused(signer, fields, code):
+    async def story():
+        await refused_with(code, new_directory(Clock()), token_of(signer), Members(signer, fields))
+
+    run(story())
+
+
+def test_those_who_come_together_with_tokens_share_the_queries(signer):
+    async def story():
+        table, directory = Members(signer), new_directory(Clock())
+        token = token_of(signer)
+        await asyncio.gather(*(directory.authenticate(f"Bearer {token}", table.fetch) for _ in range(50)))
+        assert table.asked == [KEYRING_SQL, MEMBER_SQL]
+
+    run(story())
+
+
+@pytest.mark.parametrize(("role", "may"), [("key", True), *((role, role in "owner admin developer") for role in ROLES)])
+def test_who_may_spend(role, may):
+    assert Principal(ORGANIZATION_ID, None, 7, role, None).may_spend is may
+
+
 # --- The SQL of the async lane, and what PostgreSQL tells it ---
 
 
@@ -474,3 +617,46 @@ def test_a_key_being_used_is_not_news(heard):
     assert heard() == ["keys"]
     revoke_key(key.pk)
     assert heard() == []
+
+
+def test_every_change_that_a_token_stands_on_is_announced(heard):
+    member = new_member(make_cast("standing.example.org").organization.pk)
+    family = TokenFamily.objects.create(user=member.user, organization_id=member.membership.organization_id)
+    heard()
+    for change in (
+        lambda: Membership.objects.filter(pk=member.membership.pk).update(role="viewer"),
+        lambda: User.objects.filter(pk=member.user.pk).update(is_active=False),
+        lambda: TokenFamily.objects.filter(pk=family.pk).update(revoked_at=datetime.now(UTC)),
+        family.delete,
+        rotate,
+        member.membership.delete,
+    ):
+        change()
+        assert heard() == ["keys"], change
+
+
+def test_log_ins_and_renewals_are_not_news(heard):
+    member = new_member(make_cast("renewing.example.org").organization.pk)
+    session_of(member)
+    heard()
+    session = session_of(member)
+    for _ in range(3):
+        session = renew(session.refresh_token)
+    member.user.save()
+    assert heard() == []
+
+
+def test_both_lanes_agree_on_a_member(live_db):
+    member = new_member(make_cast("agreeing.example.org").organization.pk, "billing")
+    token = session_of(member).access_token
+
+    async def story():
+        async with await psycopg.AsyncConnection.connect(**parameters(), autocommit=True) as database:
+
+            async def fetch(sql, parameters):
+                return await (await database.execute(sql, parameters)).fetchone()
+
+            return await Directory(settings.KEY_PEPPER, settings.PUBLIC_URL).authenticate(f"Bearer {token}", fetch)
+
+    expected = Principal(member.membership.organization_id, None, member.user.pk, "billing", None)
+    assert run(story()) == load_principal(token) == expected
