@@ -16,7 +16,8 @@ class Circuit:
 
 
 class Circuits:
-    """By provider name. `enter` before a call, then exactly one of `succeed`, `fail` and `abandon`."""
+    """By provider name. `enter` before a call, `answering` when its answer begins, then exactly one of `succeed`,
+    `fail` and `abandon`."""
 
     def __init__(self, *, failures_max: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._failures_max = failures_max
@@ -37,6 +38,12 @@ class Circuits:
         circuit = self._of(provider)
         circuit.is_probing = circuit.open_until_s is not None
         return True
+
+    def answering(self, provider: str) -> None:
+        """A probe need not end to let others in; should it fail after all, the circuit opens again at once."""
+        circuit = self._circuits.get(provider)
+        if circuit is not None and circuit.is_probing:
+            circuit.is_probing, circuit.open_until_s = False, None
 
     def succeed(self, provider: str) -> None:
         self._circuits.pop(provider, None)

@@ -294,6 +294,7 @@ class Gateway:
     def begin(self, call: Call, response: UpstreamAnswer) -> None:
         """The provider has begun to answer. What the sweeper needs is written with the next batch; nobody waits."""
         call.begin(response.header("x-generation-id"))
+        self.circuits.answering(call.route.provider.name)
         self._writer.submit(
             Mark(
                 wallet_id=call.principal.organization_id,

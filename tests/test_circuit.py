@@ -77,3 +77,14 @@ def test_a_probe_that_told_nothing_leaves_room_for_the_next():
     circuits.enter("p")
     circuits.abandon("p")
     assert circuits.enter("p")
+
+
+def test_a_probe_that_is_being_answered_lets_the_others_in():
+    clock = Clock()
+    circuits = opened(clock)
+    clock.now_s += 10
+    circuits.enter("p")
+    circuits.answering("p")
+    assert circuits.enter("p")
+    circuits.fail("p")
+    assert circuits.state("p") == "open"

@@ -1,6 +1,7 @@
 """A model with two routes: the next one is asked before the first byte, never after, and only who served is paid."""
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -123,3 +124,20 @@ def test_an_open_circuit_spares_the_provider_until_a_probe_succeeds(house: House
         deadline_asks -= 1
         assert deadline_asks, "the circuit never closed"
     assert len(house.first.calls) == CIRCUIT_FAILURES + 1
+
+
+@pytest.mark.parametrize("house", [{"CIRCUIT_FAILURES": str(CIRCUIT_FAILURES), "CIRCUIT_OPEN_S": "1"}], indirect=True)
+def test_a_long_stream_as_the_probe_keeps_nobody_out(house: House, alice: Tenant):
+    house.break_first("fault=http:503")
+    for _ in range(CIRCUIT_FAILURES):
+        house.ask(alice)
+    house.break_first("tokens=8 delay_ms=400")
+    time.sleep(1.1)
+    headers = {**alice.headers, "X-Quantized-Provider": house.names[0]}
+    body = {"model": house.model, "messages": [{"role": "user", "content": "Count."}], "max_tokens": 64, "stream": True}
+    url = f"{house.server.base_url}/chat/completions"
+    with httpx.stream("POST", url, headers=headers, json=body, timeout=20) as probe:
+        events = probe.iter_raw()
+        next(events)
+        house.break_first("")
+        assert house.ask(alice, provider=house.names[0]).status_code == 200
