@@ -323,6 +323,13 @@ def test_guesses_at_the_same_moment_are_counted_one_by_one(gateway, bob):
     assert Counter(answers) == {401: 10, 429: 6}
 
 
+def test_log_ins_at_the_same_moment_do_not_block_each_other(gateway, bob):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: log_in(gateway, bob.email).status, range(24)))
+    assert Counter(answers) == {200: 24}
+    assert set(LogInThrottle.objects.values_list("attempts", flat=True)) == {0}
+
+
 def test_what_a_client_claims_about_its_address_is_not_believed(gateway, bob):
     for number in range(100):
         throttle.count_attempt(f"guess-{number}@example.org", "127.0.0.1")

@@ -381,3 +381,12 @@ def test_a_token_opens_its_own_organization_and_no_other(gateway, alice, bob):
     assert credits(gateway, token).json["credits_remaining"] == 0
     assert post(gateway, bearing(token), chat()).status == 402
     assert wallet(alice) == (997_600, 0)
+
+
+def test_an_owners_token_manages_keys_and_a_developers_does_not(gateway, alice, bob):
+    owner = new_member(alice.organization_id, "owner")
+    made = call(gateway, "POST", "/v1/keys", bearing(session_of(owner).access_token).headers, b'{"name": "made"}')
+    assert (made.status, made.json["organization"]) == (201, str(alice.organization_id))
+    assert post(gateway, bearing(made.json["api_key"]), chat()).usage["credits_used"] == 2_400
+    refused = call(gateway, "POST", "/v1/keys", bearing(session_of(bob).access_token).headers, b"{}")
+    assert_error(refused, 403, "permission_error", "role")
