@@ -3,13 +3,16 @@
 Promises: the top level holds exactly the fields of the public API, every one typed and in range, and
 every refusal names its field. Inside messages it is tolerant of what SDKs echo back. What the client
 sent is kept byte for byte in `Chat.raw`, so adapters forward it without encoding it again.
+
+The OpenAPI document is derived from these structs (openapi.py). A Raw that may be absent has a factory: as a plain
+default it could not be written into a JSON schema.
 """
 
 import re
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from completions import errors
 from completions.refusals import HINTS, RULES, Refusal, Words, refused
@@ -30,7 +33,7 @@ FunctionName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[a-z
 
 class TextPart(Struct, frozen=True, tag="text"):
     text: str
-    cache_control: Raw = Raw()
+    cache_control: Raw = field(default_factory=Raw)
 
 
 class RefusalPart(Struct, frozen=True, tag="refusal"):
@@ -48,7 +51,7 @@ class ImageUrl(Struct, frozen=True):
 
 class ImagePart(Struct, frozen=True, tag="image_url"):
     image_url: ImageUrl
-    cache_control: Raw = Raw()
+    cache_control: Raw = field(default_factory=Raw)
 
 
 class InputAudio(Struct, frozen=True):
@@ -75,7 +78,7 @@ class File(Struct, frozen=True):
 
 class FilePart(Struct, frozen=True, tag="file"):
     file: File
-    cache_control: Raw = Raw()
+    cache_control: Raw = field(default_factory=Raw)
 
 
 UserPart = TextPart | ImagePart | AudioPart | FilePart
@@ -118,9 +121,9 @@ class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
     refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-    reasoning_details: Raw = Raw()
-    audio: Raw = Raw()
-    function_call: Raw = Raw()
+    reasoning_details: Raw = field(default_factory=Raw)
+    audio: Raw = field(default_factory=Raw)
+    function_call: Raw = field(default_factory=Raw)
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -153,7 +156,7 @@ class Function(Struct, frozen=True):
 class Tool(Struct, frozen=True):
     type: Literal["function"]
     function: Function
-    cache_control: Raw = Raw()
+    cache_control: Raw = field(default_factory=Raw)
 
 
 class NamedFunction(Struct, frozen=True):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from billing.money import Usage
 from completions import errors
@@ -139,11 +139,15 @@ class Delta(Struct, frozen=True, omit_defaults=True, kw_only=True):
     audio: Raw | None = None
 
 
+def no_logprobs() -> Raw:
+    return Raw(b"null")
+
+
 class ChoiceDelta(Struct, frozen=True):
     index: int
     delta: Delta
     finish_reason: str | None = None
-    logprobs: Raw = Raw(b"null")
+    logprobs: Raw = field(default_factory=no_logprobs)  # not as a value: a JSON schema could not hold it
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
