@@ -131,6 +131,18 @@ class Gateway:
     # --- before the provider ----------------------------------------------------------------
 
     async def _open(self, principal: Principal, chat: Chat, provider: str | None, claim: Claim | None) -> Call:
+        """A call that may go to its provider; from here on its end closes it. A claim that comes to no call
+        is free again, whatever the reason."""
+        try:
+            call = await self._held_call(principal, chat, provider)
+        except BaseException:
+            if claim is not None:
+                await claim.drop()
+            raise
+        call.claim = claim
+        return call
+
+    async def _held_call(self, principal: Principal, chat: Chat, provider: str | None) -> Call:
         """Find the routes and commit the hold: without one there is no way to any provider. The hold
         covers the dearest of the routes that may come to serve the call."""
         routes = self._routes(principal, chat, provider)
@@ -143,7 +155,7 @@ class Gateway:
         except BaseException:
             await self._give_back(permit, 0)
             raise
-        call.permit, call.claim = permit, claim
+        call.permit = permit
         return call
 
     async def _admit(self, principal: Principal, chat: Chat, estimate: int, hold_id: UUID) -> Permit | None:
@@ -315,10 +327,12 @@ class Gateway:
         finally:
             booked = self._writer.submit(command)
         alert(call)
-        outcome = await asyncio.shield(booked)
+        try:
+            outcome = await asyncio.shield(booked)
+        finally:
+            # Before the client knows: its next call shall find the place free.
+            await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
         settled = outcome if isinstance(outcome, Settled) else None
-        # Before the client knows: its next call shall find the place free.
-        await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
         log(call, command, settled)
         return settled
 

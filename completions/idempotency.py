@@ -27,12 +27,13 @@ KEY_CHARS_MAX = 255
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PURPOSE = "stored answer"
 
+# Its own row is no other's: the statement is sent again when a connection was lost before its answer came.
 CLAIM = """
 INSERT INTO completions_idempotentcall AS c (organization_id, key, fingerprint, claim, lease_until, expires_at, answer)
 VALUES (%s, %s, %s, %s, now() + make_interval(secs => %s), now() + interval '24 hours', '')
 ON CONFLICT (organization_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, claim = excluded.claim,
     lease_until = excluded.lease_until, expires_at = excluded.expires_at, answer = ''
-WHERE c.expires_at < now() OR (c.answer = '' AND c.lease_until < now())
+WHERE c.expires_at < now() OR (c.answer = '' AND (c.lease_until < now() OR c.claim = excluded.claim))
 RETURNING 1
 """
 FIND = "SELECT fingerprint, answer FROM completions_idempotentcall WHERE organization_id = %s AND key = %s"

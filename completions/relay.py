@@ -123,7 +123,8 @@ class Relay:
         try:
             await self._gateway.attempt(call, self._pump, lambda: not self._begun.done())
         except asyncio.CancelledError:
-            call.cancelled = self.events.is_abandoned
+            # A call with a claim goes on when its client leaves: what cancels it is the server's end.
+            call.cancelled = self.events.is_abandoned and call.claim is None
             call.failure = None if call.cancelled else failures.of_shutdown()
         self.events.relay = None  # a client who leaves from here on changes nothing
         settled = None

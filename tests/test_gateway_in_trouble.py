@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from accounts.principals import Principal
+from accounts.principals import Principal, RateLimits
 from billing import ledger
 from billing.models import Hold
 from billing.spool import Spool
+from completions.errors import IdempotencyInProgress, LedgerUnavailable
+from completions.idempotency import Claim, Idempotency
+from completions.models import IdempotentCall
 from completions.relay import Events
 from completions.sandbox.server import SandboxServer
 from completions.schema import parse_chat
+from quantized.database import Reader
 from quantized.runtime import Runtime
 from tests.gate import Gate
 from tests.gateway_calls import chat
@@ -48,9 +52,11 @@ async def gate_and_runtime(url: str, settings: LazySettings) -> AsyncIterator[tu
         yield gate, runtime
 
 
-async def stream(runtime: Runtime, tenant: Tenant, directive: str, **more: Any) -> Events:
+async def stream(
+    runtime: Runtime, tenant: Tenant, directive: str, *, limits: RateLimits | None = None, **more: Any
+) -> Events:
     body = parse_chat(json.dumps(chat(directive, stream=True)).encode())
-    principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None)
+    principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, limits)
     leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     return await runtime.gateway.stream(principal, body, None, leaving, **more)
 
@@ -72,3 +78,101 @@ def test_a_stop_while_the_database_is_away_spools_the_running_calls(
     ]
     ledger.execute([settlement])
     assert Hold.objects.get(wallet_id=tenant.organization_id).state == "settled"
+
+
+def test_a_database_that_hangs_keeps_no_reader_waiting(
+    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No error ever comes: the connection stands, and nothing passes."""
+    monkeypatch.setattr("quantized.database.ANSWER_TIMEOUT_S", 0.3, raising=False)
+
+    async def story() -> None:
+        async with Gate(url) as gate:
+            reader = Reader(gate.url)
+            assert await reader.fetch_one("SELECT 1", ()) == (1,)
+            gate.hold()
+            asked = [asyncio.ensure_future(reader.fetch_one("SELECT 2", ())) for _ in range(3)]
+            done, _ = await asyncio.wait(asked, timeout=PATIENCE_S)
+            assert [type(task.exception()) for task in done] == [LedgerUnavailable] * 3
+            gate.let_flow()
+            assert await reader.fetch_one("SELECT 3", ()) == (3,)
+            await reader.close()
+
+    asyncio.run(story())
+
+
+def test_a_claim_whose_answer_was_lost_is_made_all_the_same(url: str, tenant: Tenant) -> None:
+    """The reader asks again on a new connection, and the first time may have been heard."""
+
+    class Twice(Reader):
+        async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
+            await super().fetch_one(sql, params)
+            return await super().fetch_one(sql, params)
+
+    async def story() -> None:
+        reader = Twice(url)
+        idempotency = Idempotency(reader, lease_s=60)
+        assert isinstance(await idempotency.claim(tenant.organization_id, "twice", b"f"), Claim)
+        with pytest.raises(IdempotencyInProgress):
+            await idempotency.claim(tenant.organization_id, "twice", b"f")
+        await reader.close()
+
+    asyncio.run(story())
+
+
+def test_half_an_answer_is_not_stored_when_the_server_stops(url: str, settings: LazySettings, tenant: Tenant) -> None:
+    """Its client has left, the call went on for the client's sake, and was cut off after all."""
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            claim = await runtime.gateway.idempotency.claim(tenant.organization_id, "stop", b"f")
+            assert isinstance(claim, Claim)
+            events = await stream(runtime, tenant, "tokens=64 delay_ms=500", claim=claim)
+            await anext(aiter(events))
+            events.leave()
+            await asyncio.wait_for(runtime.close(), PATIENCE_S)
+
+    asyncio.run(story())
+    assert not IdempotentCall.objects.filter(organization_id=tenant.organization_id).exists()
+    hold = Hold.objects.get(wallet_id=tenant.organization_id)
+    assert (hold.state, hold.charged) == ("settled", hold.actual)
+
+
+def test_whatever_stops_a_call_before_its_provider_frees_its_claim(
+    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            claim = await runtime.gateway.idempotency.claim(tenant.organization_id, "bug", b"f")
+            assert isinstance(claim, Claim)
+            monkeypatch.setattr("completions.gateway.estimate_prompt_tokens", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await stream(runtime, tenant, "", claim=claim)
+            await runtime.close()
+
+    asyncio.run(story())
+    assert not IdempotentCall.objects.filter(organization_id=tenant.organization_id).exists()
+
+
+def test_a_settlement_that_fails_gives_the_keys_place_back(
+    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(batch: Any, *_: Any) -> None:
+        raise ValueError
+
+    async def story() -> list[tuple[Any, ...]]:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            released: list[tuple[Any, ...]] = []
+
+            async def release(*told: Any) -> None:
+                released.append(told)
+
+            monkeypatch.setattr(runtime.gateway._limiter, "release", release)
+            monkeypatch.setattr("billing.kernel._settle", refused)
+            events = await stream(runtime, tenant, "", limits=RateLimits(concurrency=1))
+            async for _ in events:
+                pass
+            await runtime.close()
+            return released
+
+    assert len(asyncio.run(story())) == 1
