@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from billing import ledger
-from billing.kernel import AnyCommand, Held, Refused, Reserve
-from tests.ledger_cast import Tenant, make_hold_id, make_receipt
+from billing.kernel import AnyCommand, Held, Refused, Reserve, Settled
+from billing.statements import Batch
+from tests.ledger_cast import Tenant, hold_row, make_hold_id, make_receipt
 
 AMOUNT = 10
 SIZES = [(1, 1), (10, 1), (10, 10), (500, 1), (500, 50)]  # commands, wallets
@@ -102,3 +103,31 @@ def statements_of(commands: list[AnyCommand]) -> int:
     assert not any(isinstance(outcome, Refused) for outcome in outcomes)
     # The transaction itself: a savepoint here, BEGIN and COMMIT outside of tests.
     return sum("SAVEPOINT" not in query["sql"] for query in captured)
+
+
+# --- Somebody who does not keep to the locks --------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        "UPDATE billing_wallet SET seq = seq + 1 WHERE organization_id = %s",
+        "UPDATE billing_wallet SET posted = posted + 1, seq = seq + 1 WHERE organization_id = %s",
+    ],
+)
+def test_a_wallet_that_changed_since_it_was_read_is_not_written(meddle: str) -> None:
+    alice = Tenant(1_000)
+    hold = alice.hold(100)
+    batch = Batch([alice.settle(hold, 60)])
+    results = []
+    with connection.cursor() as cursor:
+        for statement in batch.reads():
+            cursor.execute(*statement)
+            results.append(cursor.fetchall())
+        assert batch.decide(results) == [Settled(60, 940)]
+        cursor.execute(meddle, [alice.id])
+        wallets, *_ = batch.writes()
+        with pytest.raises(DataError, match="division by zero"), transaction.atomic():
+            cursor.execute(*wallets)
+    assert hold_row(hold)[0] == "open"
