@@ -16,11 +16,13 @@ import requests
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from urllib3.exceptions import HTTPError
 
 from billing import ledger, money
 from billing.models import Usage
 from completions import models
 from completions.catalog import endpoint
+from completions.secrets import SecretUnreadable
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class Pass(NamedTuple):
 
 
 class LookupFailed(Exception):
-    """The provider's side does not answer: the pass ends, the calls stay due."""
+    """The provider's side does not answer: the pass ends. The call it failed for waits longer, so that the next
+    pass begins with another."""
 
 
 def reconcile() -> Pass:
@@ -52,6 +55,7 @@ def reconcile() -> Pass:
             states.append(_check(usage))
         except LookupFailed as failure:
             logger.warning("reconciliation stopped: %s", failure)
+            _postpone(usage)
             break
     return Pass(
         checked=len(states),
@@ -68,25 +72,30 @@ def _check(usage: Usage) -> str:
 
 def _look_up(usage: Usage) -> Decimal | None:
     """What the provider billed, in USD; None while it does not know the call."""
-    provider = models.Provider.objects.get(name=usage.provider)
-    base_url, secret = endpoint(provider)
     try:
-        answer = requests.get(
-            f"{base_url}/generation",
-            params={"id": usage.provider_ref},
+        base_url, secret = endpoint(models.Provider.objects.get(name=usage.provider))
+        status, body = _get(f"{base_url}/generation", usage.provider_ref, secret)
+    except (models.Provider.DoesNotExist, SecretUnreadable, requests.RequestException, HTTPError, OSError) as error:
+        raise LookupFailed(f"{usage.provider}: {type(error).__name__}") from error
+    if status == 404:
+        return None
+    if status != 200:
+        raise LookupFailed(f"{usage.provider} answered {status}")
+    return _total_cost(usage, body)
+
+
+def _get(url: str, generation_id: str, secret: str) -> tuple[int, bytes]:
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy, and no .netrc in place of our secret
+        answer = session.get(
+            url,
+            params={"id": generation_id},
             headers={"Authorization": f"Bearer {secret}"},
             timeout=LOOKUP_TIMEOUT_S,
             allow_redirects=False,
             stream=True,
         )
-        body = answer.raw.read(ANSWER_BYTES_MAX, decode_content=True)
-    except (requests.RequestException, OSError) as error:
-        raise LookupFailed(f"{usage.provider}: {type(error).__name__}") from error
-    if answer.status_code == 404:
-        return None
-    if answer.status_code != 200:
-        raise LookupFailed(f"{usage.provider} answered {answer.status_code}")
-    return _total_cost(usage, body)
+        return answer.status_code, answer.raw.read(ANSWER_BYTES_MAX, decode_content=True)
 
 
 def _total_cost(usage: Usage, body: bytes) -> Decimal:

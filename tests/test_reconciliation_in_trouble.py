@@ -1,0 +1,119 @@
+"""Reconciliation when one call's look-up goes wrong: it waits its turn again and keeps nobody else's waiting."""
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from billing import ledger
+from billing.kernel import Receipt, Reserve, Settle
+from billing.models import Usage
+from completions import reconciliation
+from completions.models import Provider
+from tests.catalogs import make_price, make_provider
+from tests.gateway_server import Tenant, make_tenant
+
+RIGHT = b'{"data": {"total_cost": 0.00001}}'
+
+
+class Lookups:
+    """An upstream that answers a look-up by its id, and remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, bytes] = {}
+        self.authorizations: list[str | None] = []
+        lookups = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                lookups.authorizations.append(self.headers["authorization"])
+                body = lookups.bodies.get(self.path.partition("id=")[2], RIGHT)
+                self.send_response(200)
+                self.send_header("content-length", str(len(RIGHT)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def lookups() -> Iterator[Lookups]:
+    lookups = Lookups()
+    yield lookups
+    lookups.server.shutdown()
+    lookups.server.server_close()
+
+
+@pytest.fixture
+def provider(db: None, lookups: Lookups) -> Provider:
+    url = f"http://127.0.0.1:{lookups.server.server_port}/api/v1"
+    made = make_provider(
+        f"or-{os.urandom(4).hex()}", kind=Provider.Kind.OPENROUTER, base_url=url, allow_plain_http=True
+    )
+    made.set_secret("sk-or-test")
+    made.save()
+    return made
+
+
+def due_call(tenant: Tenant, provider: str, ref: str) -> Usage:
+    price, hold_id = make_price(), uuid.uuid4()
+    ids: dict[str, Any] = {"wallet_id": tenant.organization_id, "hold_id": hold_id, "key_id": tenant.key_id}
+    receipt = Receipt(
+        model="m", provider=provider, price_id=price.pk, provider_ref=ref, reconciliation="pending", reconcile_after_s=0
+    )
+    more: dict[str, Any] = {"user_id": None, "model": "m", "price_id": price.pk, "provider": provider}
+    ledger.execute([Reserve(**ids, **more, amount=5000, floor=5000, life_s=60)])
+    ledger.execute([Settle(**ids, actual=5000, receipt=receipt)])
+    return Usage.objects.get(pk=hold_id)
+
+
+@pytest.mark.parametrize("trouble", [b'{"data": {"total_cost": null}}'.ljust(len(RIGHT)), b'{"data"'])
+def test_one_call_that_cannot_be_looked_up_holds_up_no_other(provider: Provider, lookups: Lookups, trouble: bytes):
+    """The second answer breaks off in the middle."""
+    tenant = make_tenant()
+    poison, good = (due_call(tenant, provider.name, ref) for ref in ("poison", "good"))
+    lookups.bodies["poison"] = trouble
+    for _ in range(2):
+        reconciliation.reconcile()
+    poison.refresh_from_db()
+    good.refresh_from_db()
+    assert good.reconciliation == "corrected"
+    assert (poison.reconciliation, poison.reconcile_attempts) == ("pending", 1)
+    assert poison.reconcile_at is not None
+    assert poison.reconcile_at > timezone.now()
+
+
+def test_a_provider_that_is_gone_holds_up_no_other(provider: Provider):
+    tenant = make_tenant()
+    due_call(tenant, "gone", "lost")
+    good = due_call(tenant, provider.name, "good")
+    for _ in range(2):
+        reconciliation.reconcile()
+    good.refresh_from_db()
+    assert good.reconciliation == "corrected"
+
+
+def test_a_lookup_takes_nothing_from_the_environment(
+    provider: Provider, lookups: Lookups, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+):
+    """Neither a proxy, to whom our secret would go, nor somebody's .netrc in its place."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    good = due_call(make_tenant(), provider.name, "good")
+    reconciliation.reconcile()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    other = due_call(make_tenant(), provider.name, "other")
+    reconciliation.reconcile()
+    for usage in (good, other):
+        usage.refresh_from_db()
+        assert usage.reconciliation == "corrected"
+    assert lookups.authorizations == ["Bearer sk-or-test"] * 2
