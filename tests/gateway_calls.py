@@ -165,15 +165,23 @@ def read_until(connection: socket.socket, mark: bytes) -> bytes:
 
 
 def assert_error(
-    answer: Answer, status: int, kind: str, code: str, param: str | None = None, message: str | None = None
+    answer: Answer,
+    status: int,
+    kind: str,
+    code: str,
+    param: str | None = None,
+    message: str | None = None,
+    *,
+    is_call: bool = False,
 ) -> dict[str, Any]:
-    """An error of the contract's shape with a request id; its body. The message None: whatever sentence it is."""
+    """An error of the contract's shape with a request id; its body. The message None: whatever sentence it is.
+    Of a call that reached a provider the answer also tells the id, for its receipt."""
     error = answer.error
     assert (answer.status, error["type"], error["code"], error["param"]) == (status, kind, code, param), answer
     assert message in (None, error["message"]), error
     assert message or error["message"].endswith((".", "?")), error
     assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
-    assert "x-generation-id" not in answer.headers
+    assert ("x-generation-id" in answer.headers) is is_call, answer
     assert set(error) == {"message", "type", "param", "code"} | ({"metadata"} if status == 402 else set())
     return error
 

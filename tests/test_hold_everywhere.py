@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -61,6 +62,7 @@ def request(server, method, address, tenant, body):
 # --- The code -------------------------------------------------------------------------------------------
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     paths = (path.relative_to(CHECKOUT).as_posix() for room in OURS for path in (CHECKOUT / room).rglob("*.py"))
     return {path: ast.parse((CHECKOUT / path).read_text()) for path in paths if not path.startswith(TOOLS)}
@@ -88,7 +90,10 @@ def functions_with(wanted: Callable[[ast.expr], bool]) -> set[str]:
 
 
 def users(attribute: str) -> set[str]:
-    return functions_with(lambda node: isinstance(node, ast.Attribute) and ast.unparse(node).endswith(attribute))
+    last = attribute.rpartition(".")[2]
+    return functions_with(
+        lambda node: isinstance(node, ast.Attribute) and node.attr == last and ast.unparse(node).endswith(attribute)
+    )
 
 
 def makers(name: str) -> set[str]:
