@@ -33,6 +33,18 @@ class CostBound(msgspec.Struct, frozen=True):
         return min(tokens_max, (budget_pico - self.fixed_pico) // self.output_pico)
 
 
+class Dearest(msgspec.Struct, frozen=True):
+    """The bound of several routes of which any may serve: which one is the dearest depends on the output."""
+
+    bounds: tuple[CostBound, ...]
+
+    def pico(self, output_tokens: int) -> int:
+        return max(bound.pico(output_tokens) for bound in self.bounds)
+
+    def affordable_tokens(self, budget_pico: int, tokens_max: int) -> int:
+        return min(bound.affordable_tokens(budget_pico, tokens_max) for bound in self.bounds)
+
+
 def cost_bound(chat: Chat, route: Route, prompt_tokens: int) -> CostBound:
     """`prompt_tokens` is the upper estimate of tokens.py, at most the route's context."""
     rates = route.price.rates(prompt_tokens)

@@ -23,7 +23,7 @@ from billing.ledger import Held, LedgerUnavailable, Mark, Refused, Reserve, Sett
 from billing.money import CreditRate
 from completions import errors, failures, providers
 from completions.answers import StreamWriter, completion_bytes, usage_view
-from completions.bounds import CostBound, cost_bound, likely_prompt_tokens, output_bound
+from completions.bounds import Dearest, cost_bound, likely_prompt_tokens, output_bound
 from completions.call import Call, ending
 from completions.catalog import Catalog, Route
 from completions.circuit import Circuits
@@ -177,10 +177,7 @@ class Gateway:
     ) -> Call:
         floor = max(self._output_floor_tokens, *(output_tokens_min(chat, route) for route in routes))
         tokens_max = min(output_bound(chat, route, estimate, floor) for route in routes)
-        bound = max(
-            (cost_bound(chat, route, min(estimate, route.context_length)) for route in routes),
-            key=lambda bound: bound.pico(tokens_max),
-        )
+        bound = Dearest(tuple(cost_bound(chat, route, min(estimate, route.context_length)) for route in routes))
         tokens_min = tokens_max if chat.named_output_bound is not None else min(tokens_max, floor)
         affordable = await self._reserve(principal, routes[0], hold_id, bound, tokens_min, tokens_max)
         return Call(hold_id, principal, chat, routes, estimate, affordable)
@@ -202,7 +199,7 @@ class Gateway:
             raise failures.of_open_circuits(self.circuits, routes).error
 
     async def _reserve(
-        self, principal: Principal, route: Route, hold_id: UUID, bound: CostBound, tokens_min: int, tokens_max: int
+        self, principal: Principal, route: Route, hold_id: UUID, bound: Dearest, tokens_min: int, tokens_max: int
     ) -> int:
         """Hold the bound's cost; the number of output tokens that the hold covers."""
         command = Reserve(
@@ -228,7 +225,7 @@ class Gateway:
             return tokens_max
         return bound.affordable_tokens(self.rate.affordable_pico(outcome.amount), tokens_max)
 
-    def _refusal(self, refused: Refused, bound: CostBound, tokens_max: int) -> errors.GatewayError:
+    def _refusal(self, refused: Refused, bound: Dearest, tokens_max: int) -> errors.GatewayError:
         if refused.reason in ("credits", "key_limit"):
             available = max(0, refused.available)
             return errors.InsufficientCredits(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,14 +15,15 @@ from accounts.principals import Principal, RateLimits
 from billing import ledger
 from billing.models import Hold
 from billing.spool import Spool
-from completions.errors import IdempotencyInProgress, LedgerUnavailable
+from completions.errors import IdempotencyInProgress, InsufficientCredits, LedgerUnavailable
 from completions.idempotency import Claim, Idempotency
-from completions.models import IdempotentCall
+from completions.models import IdempotentCall, Provider
 from completions.relay import Events
 from completions.sandbox.server import SandboxServer
 from completions.schema import parse_chat
 from quantized.database import Reader
 from quantized.runtime import Runtime
+from tests.catalogs import make_price, make_provider, make_route
 from tests.gate import Gate
 from tests.gateway_calls import chat
 from tests.gateway_server import Tenant, make_tenant
@@ -53,9 +55,15 @@ async def gate_and_runtime(url: str, settings: LazySettings) -> AsyncIterator[tu
 
 
 async def stream(
-    runtime: Runtime, tenant: Tenant, directive: str, *, limits: RateLimits | None = None, **more: Any
+    runtime: Runtime,
+    tenant: Tenant,
+    directive: str,
+    *,
+    limits: RateLimits | None = None,
+    fields: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Events:
-    body = parse_chat(json.dumps(chat(directive, stream=True)).encode())
+    body = parse_chat(json.dumps(chat(directive, stream=True, **(fields or {}))).encode())
     principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, limits)
     leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     return await runtime.gateway.stream(principal, body, None, leaving, **more)
@@ -176,3 +184,26 @@ def test_a_settlement_that_fails_gives_the_keys_place_back(
             return released
 
     assert len(asyncio.run(story())) == 1
+
+
+def test_a_hold_covers_every_route_also_where_the_wallet_lowers_the_bound(
+    url: str, settings: LazySettings, sandbox: SandboxServer
+) -> None:
+    """Dear output first, dear input second: which of them costs more depends on how much output there is."""
+    tag = uuid.uuid4().hex
+    for priority, (input_usd, output_usd) in enumerate([("0.01", "8"), ("8", "0.01")]):
+        name = f"{tag}-{priority}"
+        provider = make_provider(name, kind=Provider.Kind.OPENAI, base_url=sandbox.base_url, allow_plain_http=True)
+        price = make_price(input=input_usd, output=output_usd)
+        make_route(f"test/{tag}", provider, upstream_model="openai/gpt-4.1-mini", priority=priority, price=price)
+    poor = make_tenant(credits_micro=500_000)  # the first affords some 590 tokens, the second not even the prompt
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            prompt = [{"role": "user", "content": "word " * 2_500}]
+            fields = {"model": f"test/{tag}", "messages": prompt, "max_tokens": None}
+            with pytest.raises(InsufficientCredits):
+                await stream(runtime, poor, "", fields=fields)
+            await runtime.close()
+
+    asyncio.run(story())
