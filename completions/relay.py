@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from completions.gateway import Gateway
 
 BUFFER_BYTES_MAX = 64 * 1024
+CLIENT_PATIENCE_S = 300.0
 # An upstream that has said [DONE] usually ends its body at once; waiting for that keeps the connection.
 BODY_END_WAIT_S = 0.05
 
@@ -58,8 +59,13 @@ class Events:
             self._emptied.clear()
 
     async def room(self) -> None:
-        """Wait while the client is more than a buffer behind; nobody is behind who has left."""
-        await self._emptied.wait()
+        """Wait while the client is more than a buffer behind; nobody is behind who has left, and who takes
+        nothing for long has."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLIENT_PATIENCE_S):
+                await self._emptied.wait()
+        if not self._emptied.is_set():
+            self.leave()
 
     def end(self) -> None:
         self._is_over = True

@@ -13,7 +13,7 @@ from django.conf import LazySettings
 
 from accounts.principals import Principal, RateLimits
 from billing import ledger
-from billing.models import Hold
+from billing.models import Hold, Usage
 from billing.spool import Spool
 from completions.errors import IdempotencyInProgress, InsufficientCredits, LedgerUnavailable
 from completions.idempotency import Claim, Idempotency
@@ -207,3 +207,23 @@ def test_a_hold_covers_every_route_also_where_the_wallet_lowers_the_bound(
             await runtime.close()
 
     asyncio.run(story())
+
+
+def test_a_client_who_takes_nothing_for_long_has_left(
+    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stands; nothing of what was sent is read."""
+    monkeypatch.setattr("completions.relay.BUFFER_BYTES_MAX", 100)
+    monkeypatch.setattr("completions.relay.CLIENT_PATIENCE_S", 0.2, raising=False)
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            await stream(runtime, tenant, "tokens=64 delay_ms=10")
+            running = list(runtime.gateway._running)
+            done, _ = await asyncio.wait(running, timeout=5)
+            assert len(done) == 1, "the call waits for its client"
+            await runtime.close()
+
+    asyncio.run(story())
+    usage = Usage.objects.get(wallet_id=tenant.organization_id)
+    assert (usage.cancelled, usage.estimated) == (True, True)
