@@ -11,6 +11,7 @@ import pytest
 from accounts import keys
 from accounts.models import ApiKey, Organization
 from accounts.services import issue_key, reactivate, revoke_key, suspend
+from billing.models import Wallet
 from completions.schema import Fields
 from tests.gateway_calls import (
     CAPITAL,
@@ -28,7 +29,7 @@ from tests.gateway_calls import (
     stream,
     wallet,
 )
-from tests.gateway_server import MODEL
+from tests.gateway_server import MODEL, make_tenant
 
 INVALID = "invalid_request_error"
 BODY_BYTES_MAX = 4096
@@ -477,3 +478,15 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_forgotten(small, upst
     assert ask(small, alice).status == 200
     assert len(holds(alice)) == 1
     assert "ERROR" not in small.log.read_text()
+
+
+# --- What is not the client's fault -----------------------------------------------------------------------
+
+
+def test_a_house_in_disorder_is_a_500_in_json_that_tells_nothing(gateway, upstream, live_db):
+    """An organization without a wallet cannot be: if it is, no call goes out, and no answer says why."""
+    bob = make_tenant(0)
+    Wallet.objects.filter(pk=bob.organization_id).delete()
+    for answer in (ask(gateway, bob), stream(gateway, bob), call(gateway, "GET", "/v1/credits", bob.headers)):
+        assert_error(answer, 500, "api_error", "internal_error", None, "Something failed on our side.")
+    assert upstream.counters["received"] == 0
