@@ -9,6 +9,7 @@ twice. Money does not depend on any of this.
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW_S = 60
 REDIS_PAUSE_S = 5.0
+OWED_MAX = 100_000
 
 Limit = Literal["requests", "tokens", "concurrency"]
 
@@ -48,6 +50,15 @@ class Permit(NamedTuple):
     limits: RateLimits
     verdict: Verdict
     is_local: bool
+
+
+class Place(NamedTuple):
+    """What Redis is to be told of a call that it need not count any more."""
+
+    key_id: UUID
+    call_id: str
+    second: int
+    correction: int
 
 
 # KEYS: requests, tokens, running. ARGV: limits (-1: none) of requests, tokens, concurrency; tokens; call id; call life.
@@ -128,6 +139,7 @@ class Limiter:
         self._clock = clock
         self._local: dict[UUID, LocalWindow] = {}
         self._redis_away_until_s = 0.0
+        self._owed: deque[Place] = deque(maxlen=OWED_MAX)  # places to give back as soon as Redis is there
         self._admit = redis.register_script(SCRIPT)
         self._release = redis.register_script(RELEASE)
 
@@ -140,8 +152,10 @@ class Limiter:
         """A permit, also for a refused call: look at its verdict. `tokens` is what the call is likely to use."""
         if self._clock() >= self._redis_away_until_s:
             try:
+                await self._give_back()
                 return await self._admit_in_redis(key_id, limits, tokens, call_id)
             except (RedisError, OSError) as error:
+                self._owed.append(Place(key_id, call_id, 0, 0))  # it may have been heard all the same
                 self._leave_redis_alone(error)
         return self._admit_locally(key_id, limits, tokens, call_id)
 
@@ -150,17 +164,26 @@ class Limiter:
         if permit.is_local:
             self._window(permit.key_id).release(permit, tokens_used)
             return
+        self._owed.append(Place(permit.key_id, permit.call_id, permit.second, tokens_used - permit.tokens))
         if self._clock() < self._redis_away_until_s:
-            return  # its place is freed by its life's end
-        _, tokens, running = names(permit.key_id)
+            return
         try:
-            correction = tokens_used - permit.tokens
-            await self._release(keys=[tokens, running], args=[permit.second, correction, permit.call_id])
+            await self._give_back()
         except (RedisError, OSError) as error:
             self._leave_redis_alone(error)
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+    async def _give_back(self) -> None:
+        while self._owed:
+            place = self._owed.popleft()
+            _, tokens, running = names(place.key_id)
+            try:
+                await self._release(keys=[tokens, running], args=[place.second, place.correction, place.call_id])
+            except (RedisError, OSError):
+                self._owed.append(place._replace(correction=0))  # a correction must not be made twice
+                raise
 
     async def _admit_in_redis(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
         args: list[str | int] = [

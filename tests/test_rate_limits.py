@@ -19,7 +19,7 @@ from pyreqwest.client import ClientBuilder
 from accounts.models import Organization
 from accounts.principals import RateLimits
 from accounts.services import issue_key
-from completions.limits import Limiter, LocalWindow, Permit, headers, names
+from completions.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
 from completions.sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, start_server
 
@@ -239,3 +239,42 @@ def test_only_limits_that_exist_are_told(limits: RateLimits, expected: int):
     permit = verdict._admit_locally(uuid.uuid4(), limits, 1, "a")
     assert told[0] == 0
     assert len(headers(permit)) == expected
+
+
+class Flaky:
+    """Redis' scripts, which time out after they were heard, or before."""
+
+    def __init__(self, script: Any) -> None:
+        self.script = script
+        self.is_late = self.is_deaf = False
+
+    async def __call__(self, **told: Any) -> Any:
+        if self.is_deaf:
+            raise redis.exceptions.TimeoutError
+        answer = await self.script(**told)
+        if self.is_late:
+            raise redis.exceptions.TimeoutError
+        return answer
+
+
+@pytest.mark.parametrize("trouble", ["an admission is answered too late", "a call ends while Redis is away"])
+def test_places_are_given_back_when_redis_is_there_again(trouble: str):
+    async def story() -> str | None:
+        now = [1000.0]
+        limiter = Limiter.connect(os.environ["REDIS_URL"], timeout_s=5, call_life_s=1200, processes=1)
+        limiter._clock = lambda: now[0]
+        limiter._admit, limiter._release = Flaky(limiter._admit), Flaky(limiter._release)  # type: ignore[assignment]
+        key_id, limits = uuid.uuid4(), RateLimits(concurrency=1)
+        limiter._admit.is_late = trouble.startswith("an admission")
+        permit = await limiter.admit(key_id, limits, 0, "first")
+        assert permit.is_local == limiter._admit.is_late
+        limiter._admit.is_late, limiter._release.is_deaf = False, True
+        await limiter.release(permit, 0)
+        limiter._release.is_deaf = False
+        now[0] += REDIS_PAUSE_S
+        again = await limiter.admit(key_id, limits, 0, "second")
+        await limiter.close()
+        assert not again.is_local
+        return again.verdict.refused_by
+
+    assert asyncio.run(story()) is None
