@@ -47,6 +47,7 @@ _cost_decoder = msgspec.json.Decoder(_Cost)
 _NO_PROMPT, _NO_COMPLETION, _NO_TOOLS = _PromptDetails(), _CompletionDetails(), _ServerTools()
 
 COST_USD_MAX = Decimal(1_000_000)
+COST_DECIMALS = 20  # 1e-99999999 is a number in JSON, but none that PostgreSQL stores
 
 
 def reported(raw: Raw, *, images: int, context_length: int) -> Reported | None:
@@ -85,4 +86,6 @@ def _cost_usd(raw: Raw) -> Decimal | None:
         cost = _cost_decoder.decode(raw).cost
     except msgspec.ValidationError:
         return None
-    return cost if cost is not None and 0 <= cost <= COST_USD_MAX else None
+    if cost is None or not cost.is_finite() or not 0 <= cost <= COST_USD_MAX:
+        return None
+    return round(cost, COST_DECIMALS)
