@@ -1,45 +1,18 @@
 """The official OpenAI SDK for Node, over a socket. One node process for each program in tests/node."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
-
 import pytest
 
+from tests.client_programs import NODE_PROGRAMS, run_node, why_no_node
 from tests.conversations import CONVERSATIONS, FRANCE, TWO_CITIES, TWO_REPORTS, WEATHER, WEATHER_REPORT, WORDS
 from tests.gateway_server import MODEL, Server, Tenant
 
-PROGRAMS = Path(__file__).parent / "node"
-TIMEOUT_S = 60
-
-
-def why_not() -> str:
-    """Why the Node SDK cannot be tested here; empty when it can."""
-    if shutil.which("node") is None:
-        return "there is no node on this machine"
-    if not (PROGRAMS / "node_modules/openai").is_dir():
-        return "the Node SDK is not installed: `make test` does it where there is npm"
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
-
-
-def run(program: str, server: Server, tenant: Tenant, **told: Any) -> dict[str, Any]:
-    given = json.dumps({"base_url": server.base_url, "api_key": tenant.api_key, **told})
-    ended = subprocess.run(
-        ["node", program], cwd=PROGRAMS, input=given, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+pytestmark = pytest.mark.skipif(bool(why_no_node("openai")), reason=why_no_node("openai"))
 
 
 def test_whole_streamed_and_the_stream_helper_say_and_cost_the_same(gateway: Server, alice: Tenant):
     requests = {name: request for name, (request, _) in CONVERSATIONS.items()}
     expected = {name: list(told) for name, (_, told) in CONVERSATIONS.items()}
-    answers = run("conversations.mjs", gateway, alice, conversations=requests)
+    answers = run_node("conversations.mjs", gateway, alice, conversations=requests)
     assert answers["whole"] == expected
     assert answers["streamed"] == expected
     # The helper makes null of an empty text, and keeps only the last piece of `reasoning`, which it does not know.
@@ -49,14 +22,14 @@ def test_whole_streamed_and_the_stream_helper_say_and_cost_the_same(gateway: Ser
 
 def test_tool_loops_and_answers_that_go_back(gateway: Server, alice: Tenant):
     fixed = {"model": MODEL, "question": FRANCE, "cities": TWO_CITIES, "tool": WEATHER, "report": WEATHER_REPORT}
-    seen = run("tools.mjs", gateway, alice, **fixed, reasoned=CONVERSATIONS["reasoning"].request)
+    seen = run_node("tools.mjs", gateway, alice, **fixed, reasoned=CONVERSATIONS["reasoning"].request)
     assert seen["loop"] == [[TWO_REPORTS, None, [], "stop", 135, 35, 11579]] * 2
     assert seen["run"] == [[TWO_REPORTS, ["Paris", "Berlin"]]] * 2
     assert seen["echo"] == ["The book steady.", list(CONVERSATIONS["several_turns"].told)]
 
 
 def test_streams_chunk_by_chunk(gateway: Server, alice: Tenant):
-    seen = run("streams.mjs", gateway, alice, model=MODEL, question=FRANCE)
+    seen = run_node("streams.mjs", gateway, alice, model=MODEL, question=FRANCE)
     assert seen["with_usage"] == {
         "deltas": [{"role": "assistant", "content": ""}, *({"content": word} for word in WORDS), {}],
         "finishes": [None] * 8 + ["stop"],
@@ -70,7 +43,7 @@ def test_streams_chunk_by_chunk(gateway: Server, alice: Tenant):
 
 
 def test_headers_models_and_errors(gateway: Server, alice: Tenant):
-    seen = run("refusals.mjs", gateway, alice, model=MODEL, question=FRANCE)
+    seen = run_node("refusals.mjs", gateway, alice, model=MODEL, question=FRANCE)
     assert len(set(seen["headers"]["request_ids"])) == 1
     assert len(set(seen["headers"]["generation_ids"])) == 1
     assert seen["headers"]["provider"] == "openrouter"
@@ -90,4 +63,4 @@ def test_headers_models_and_errors(gateway: Server, alice: Tenant):
 
 
 def test_the_lock_file_names_no_registry():
-    assert '"resolved"' not in (PROGRAMS / "package-lock.json").read_text()
+    assert '"resolved"' not in (NODE_PROGRAMS / "package-lock.json").read_text()
