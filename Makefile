@@ -8,6 +8,9 @@ INSTALLED := .venv/installed
 NODE := $(if $(wildcard tests/node/package-lock.json),$(shell command -v npm 2>/dev/null))
 NODE_INSTALLED := $(if $(NODE),tests/node/node_modules/.installed)
 
+# Other Python clients, which only tests use, in an environment of their own; without it they are skipped and say so.
+CLIENTS := var/clients
+
 # What a production server is told, for the checks that read the settings. Nothing is connected to.
 RANDOM_SECRET = $$(od -An -N 32 -t x1 /dev/urandom | tr -d ' \n')
 AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='postgres://quantized@/quantized?host=/nowhere' \
@@ -26,7 +29,7 @@ run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000)
 smoke: $(INSTALLED) ## the same from an empty database, ends after one proven completion
 	@$(BIN)/python -m quantized.devstack smoke
 
-test: $(INSTALLED) $(NODE_INSTALLED) ## the whole test suite, on its own PostgreSQL and Redis
+test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite, on its own PostgreSQL and Redis
 	$(BIN)/python -m pytest
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
@@ -44,9 +47,11 @@ format: $(INSTALLED) ## write the code as `make check` wants it
 lock: $(INSTALLED) ## pin requirements*.in with hashes (UPGRADE=--upgrade takes newer versions)
 	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 -o requirements.txt requirements.in
 	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 -o requirements-dev.txt requirements-dev.in
+	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 --override tests/clients/overrides.txt \
+		-o tests/clients/requirements.txt tests/clients/requirements.in
 
 clean: ## remove what can be made again; the data of `make run` stays in var/
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules var/smoke var/test
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules $(CLIENTS) var/smoke var/test
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt requirements-dev.txt
@@ -55,3 +60,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 tests/node/node_modules/.installed: tests/node/package-lock.json
 	cd tests/node && npm ci --silent --no-audit --no-fund
 	@touch $@
+
+$(CLIENTS)/installed: tests/clients/requirements.txt | $(INSTALLED)
+	@echo "Installing other clients into $(CLIENTS) ..."
+	@rm -f $@ && $(BIN)/python -m venv --clear $(CLIENTS)/.venv \
+		&& $(CLIENTS)/.venv/bin/python -m pip install -qq --no-input --require-hashes --no-deps -r $< && touch $@ \
+		|| echo "They could not be installed, pip says why above: their tests are skipped"
