@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from billing.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
 from billing.money import Usage
@@ -49,12 +49,8 @@ def make_program(random: Random, price_id: int = 1) -> Program:
     return Program(wallets, batches)
 
 
-def make_id(random: Random) -> UUID:
-    return UUID(int=random.getrandbits(128))
-
-
 def make_wallet(random: Random, start: datetime) -> ModelWallet:
-    id = make_id(random)
+    id = uuid4()
     return ModelWallet(
         id,
         unlimited=random.randrange(5) == 0,
@@ -67,7 +63,7 @@ def make_wallet(random: Random, start: datetime) -> ModelWallet:
 def make_key(random: Random, wallet: UUID, start: datetime) -> ModelKey:
     period = random.choice([None, "day", "week", "month", "total"])
     return ModelKey(
-        make_id(random),
+        uuid4(),
         wallet,
         limit=random.choice([1, 60, 150]) if period else None,
         period=period,
@@ -79,7 +75,7 @@ def make_key(random: Random, wallet: UUID, start: datetime) -> ModelKey:
 def make_slot(random: Random, wallets: list[ModelWallet]) -> Slot:
     wallet = random.choice(wallets)
     keys = [None, *(key.id for key in wallet.keys)]
-    return Slot(make_id(random), wallet.id, keys[random.randrange(len(keys))])
+    return Slot(uuid4(), wallet.id, keys[random.randrange(len(keys))])
 
 
 def opening_post(random: Random, wallet: UUID) -> Post:

@@ -5,7 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-LONGER = 50
+LONGER = 20
 
 
 def examples(short: int) -> settings:

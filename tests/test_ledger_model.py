@@ -249,6 +249,7 @@ def test_the_kernel_equals_a_serial_ledger(random: Random) -> None:
     play(KernelPlayer(program.wallets), program)
 
 
+@pytest.mark.timeout(600)  # the long form
 def test_the_kernel_equals_a_serial_ledger_in_thousands_of_programs() -> None:
     for seed in range(SEEDS):
         program = make_program(Random(seed))
@@ -299,6 +300,7 @@ def sort_of(outcome: Told) -> tuple[Any, ...]:
     return (outcome[0], *[figure for figure in outcome[1:] if isinstance(figure, bool)])
 
 
+@pytest.mark.timeout(600)  # the long form
 @pytest.mark.django_db
 @examples(60)
 @given(st.randoms(use_true_random=True))

@@ -696,6 +696,42 @@ def test_a_lock_at_shutdown_spools_what_waits_for_it(
     assert (hold_row(hold)[0], hold_row(other)[0]) == ("settled", "settled")
 
 
+def test_a_batch_that_was_chosen_to_end_a_deadlock_is_run_again(database_url: str, spool: Spool) -> None:
+    """Somebody locks wallets against their order. PostgreSQL ends the wait of whoever waited first: the writer's."""
+    first, second = sorted([Tenant(1_000), Tenant(1_000)], key=lambda tenant: tenant.id)
+    holds = [(tenant, tenant.hold(10)) for tenant in (first, second)]
+    lock = "SELECT 1 FROM billing_wallet WHERE organization_id = %s FOR UPDATE"
+
+    async def story() -> None:
+        async with (
+            writing(database_url, spool) as ledger,
+            await psycopg.AsyncConnection.connect(database_url) as other,
+        ):
+            await other.execute(lock, [second.id])
+            outcomes = [ledger.submit(tenant.settle(hold, 10)) for tenant, hold in holds]
+            await waits_for_a_lock(database_url)
+            await asyncio.sleep(0.3)  # of the second that PostgreSQL waits before it looks for deadlocks
+            await other.execute(lock, [first.id])
+            await other.rollback()
+            assert await all_of(outcomes) == [Settled(10, 990)] * 2
+
+    run(story())
+    assert spool.files() == []
+
+
+async def waits_for_a_lock(database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as eye:
+        for _ in range(1_000):
+            seen = await eye.execute(
+                """SELECT 1 FROM pg_stat_activity WHERE application_name = 'quantized-ledger'
+                   AND datname = current_database() AND wait_event_type = 'Lock'"""
+            )
+            if await seen.fetchone():
+                return
+            await asyncio.sleep(0.005)
+    raise AssertionError("the writer never waited")
+
+
 # --- The end ----------------------------------------------------------------------------------
 
 
