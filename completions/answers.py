@@ -51,7 +51,9 @@ def usage_view(usage: Usage, *, credits_used: int, credits_remaining: int | None
     )
 
 
-class _Completion(Struct, frozen=True):
+class Completion(Struct, frozen=True):
+    """A whole answer."""
+
     id: str
     object: Literal["chat.completion"]
     model: str
@@ -71,17 +73,19 @@ def completion_bytes(
     system_fingerprint: str | None,
 ) -> bytes:
     """The body of a non-streamed answer; its choices may be encoded already."""
-    return _encoder.encode(_Completion(id, "chat.completion", model, choices, usage, created, system_fingerprint))
+    return _encoder.encode(Completion(id, "chat.completion", model, choices, usage, created, system_fingerprint))
 
 
-class _Chunk(Struct, frozen=True):
+class CompletionChunk(Struct, frozen=True):
+    """One event of a stream. The last one, if usage was asked for, has no choices."""
+
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
     choices: tuple[ChoiceDelta, ...]
-    usage: UsageView | UnsetType | None
-    system_fingerprint: str | UnsetType
+    usage: UsageView | UnsetType | None = UNSET
+    system_fingerprint: str | UnsetType = UNSET
 
 
 _FIRST = ChoiceDelta(0, Delta(role="assistant", content=""))
@@ -121,7 +125,13 @@ class StreamWriter:
         return self._event((choice,), None)
 
     def _event(self, choices: tuple[ChoiceDelta, ...], usage: UsageView | None) -> bytes:
-        shown = usage if self._include_usage else UNSET
-        fingerprint = self._system_fingerprint
-        chunk = _Chunk(self._id, "chat.completion.chunk", self._created, self._model, choices, shown, fingerprint)
+        chunk = CompletionChunk(
+            self._id,
+            "chat.completion.chunk",
+            self._created,
+            self._model,
+            choices,
+            usage if self._include_usage else UNSET,
+            self._system_fingerprint,
+        )
         return b"data: %b\n\n" % _encoder.encode(chunk)

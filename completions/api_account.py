@@ -1,8 +1,10 @@
 """`GET /v1/credits`, `/v1/key` and `/v1/generation`: what a key may know of its organization's books."""
 
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 
+import msgspec
+from msgspec import UNSET, Struct
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -12,31 +14,43 @@ from accounts.principals import Principal
 from billing import lookups, money
 from billing.models import Hold, Price, Usage
 from completions import shapes
+from completions.answers import usage_view
+from completions.documented import QUERY, Caller, Documented, documented
 from completions.errors import MissingField, NotFound
+from completions.inputs import query_of
+from completions.refusals import Words
+
+EVERYBODY: tuple[Caller, ...] = ("api_key", "access_token")
+
+
+class GenerationQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+
+
+GENERATION_WORDS = Words(GenerationQuery.__struct_fields__, {"id": "the id of a completion, gen-..."})
 
 
 class CreditsView(APIView):
-    """The organization's balance and what its running calls hold."""
-
+    @documented(Documented(answer=shapes.Credits, callers=EVERYBODY))
     def get(self, request: Request) -> Response:
+        """The organization's balance and what its running calls hold."""
         balance = lookups.balance(principal(request).organization_id)
         return Response(
-            {
-                "object": "credits",
-                "credits_remaining": balance.remaining,
-                "credits_held": balance.held,
-                "credits_granted": balance.granted,
-                "credits_used": balance.used,
-                "overdraft": balance.overdraft,
-                "unlimited": balance.unlimited,
-            }
+            shapes.Credits(
+                credits_remaining=balance.remaining,
+                credits_held=balance.held,
+                credits_granted=balance.granted,
+                credits_used=balance.used,
+                overdraft=balance.overdraft,
+                unlimited=balance.unlimited,
+            )
         )
 
 
 class KeyView(APIView):
-    """The key that asks: its limits, and what is left of them."""
-
+    @documented(Documented(answer=shapes.Key, callers=EVERYBODY, refusals=(NotFound,)))
     def get(self, request: Request) -> Response:
+        """The key that asks: its limits, and what is left of them."""
         key_id = principal(request).key_id
         if key_id is None:
             raise NotFound("This request was not made with an API key.")
@@ -45,13 +59,19 @@ class KeyView(APIView):
 
 
 class GenerationView(APIView):
-    """The receipt of one call."""
-
+    @documented(
+        Documented(
+            answer=shapes.Generation,
+            query=GenerationQuery,
+            words=GENERATION_WORDS,
+            callers=EVERYBODY,
+            refusals=(*QUERY, MissingField, NotFound),
+        )
+    )
     def get(self, request: Request) -> Response:
-        generation_id = request.query_params.get("id")
-        if not generation_id:
-            raise MissingField("id")
-        receipt = lookups.receipt(principal(request).organization_id, generation_id)
+        """The receipt of one call."""
+        asked = query_of(request, GenerationQuery, GENERATION_WORDS)
+        receipt = lookups.receipt(principal(request).organization_id, asked.id)
         if receipt is None:
             raise NotFound("There is no such generation.", param="id")
         return Response(receipt_body(receipt))
@@ -83,64 +103,40 @@ def key_body(key: ApiKey) -> shapes.Key:
     )
 
 
-def receipt_body(receipt: lookups.Receipt) -> dict[str, Any]:
+def receipt_body(receipt: lookups.Receipt) -> shapes.Generation:
     hold, usage = receipt.hold, receipt.usage or Usage()
     charged = (hold.charged or 0) - sum(entry.amount for entry in receipt.corrections)
     remaining = None if receipt.unlimited else receipt.balance
-    return {
-        "object": "generation",
-        "id": lookups.generation_id(hold.pk),
-        "created_at": hold.created_at,
-        "model": hold.model,
-        "provider": usage.provider or hold.provider,
-        "status": receipt.status,
-        "streamed": usage.streamed,
-        "cancelled": usage.cancelled,
-        "finish_reason": usage.finish_reason or None,
-        "error": usage.error_code or None,
-        "usage": usage_body(usage, charged, remaining),
-        "credits_used": charged,
-        "credits_held": hold.amount if hold.state == Hold.State.OPEN else 0,
-        "credits_remaining": remaining,
-        "price": price_body(receipt.price),
-        "cost_usd": decimal_string(money.usd(usage.cost_pico)),
-        "corrections": [
-            {"credits": -entry.amount, "created_at": entry.created_at, "reason": entry.reason}
-            for entry in receipt.corrections
-        ],
-        "attempts": usage.attempts,
-        "first_token_ms": usage.first_token_ms,
-        "latency_ms": usage.latency_ms,
-        "key": hold.key_id,
-    }
+    counted = money.Usage(**{name: getattr(usage, name) for name in money.Usage.__struct_fields__})
+    return shapes.Generation(
+        id=lookups.generation_id(hold.pk),
+        created_at=hold.created_at,
+        model=hold.model,
+        provider=usage.provider or hold.provider,
+        status=cast(shapes.GenerationStatus, receipt.status),
+        streamed=usage.streamed,
+        cancelled=usage.cancelled,
+        finish_reason=usage.finish_reason or None,
+        error=usage.error_code or None,
+        usage=usage_view(counted, credits_used=charged, credits_remaining=remaining),
+        credits_used=charged,
+        credits_held=hold.amount if hold.state == Hold.State.OPEN else 0,
+        credits_remaining=remaining,
+        price=price_body(receipt.price),
+        cost_usd=decimal_string(money.usd(usage.cost_pico)),
+        corrections=[shapes.Correction(-entry.amount, entry.created_at, entry.reason) for entry in receipt.corrections],
+        attempts=msgspec.convert(usage.attempts, list[shapes.Attempt]),
+        first_token_ms=usage.first_token_ms,
+        latency_ms=usage.latency_ms,
+        key=hold.key_id,
+    )
 
 
-def usage_body(usage: Usage, credits_used: int, credits_remaining: int | None) -> dict[str, Any]:
-    """As in a completion; see completions/answers.py."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "credits_used": credits_used,
-        "credits_remaining": credits_remaining,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached_tokens,
-            "cache_write_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
-            "audio_tokens": usage.audio_input_tokens,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_output_tokens,
-        },
-    }
-
-
-def price_body(price: Price) -> dict[str, Any]:
-    """USD per million tokens, or per unit; classes without a price of their own are left out."""
+def price_body(price: Price) -> shapes.PriceVersion:
     prices = {name: getattr(price, name) for name in money.CLASSES}
-    body: dict[str, Any] = {"version": price.version}
-    body |= {name: decimal_string(value) for name, value in prices.items() if value is not None}
-    return body | ({"tiers": price.tiers} if price.tiers else {})
+    told = {name: decimal_string(value) for name, value in prices.items() if value is not None}
+    tiers = msgspec.convert(price.tiers, list[shapes.TierRates]) if price.tiers else UNSET
+    return shapes.PriceVersion(version=price.version, tiers=tiers, **told)
 
 
 def decimal_string(value: Decimal) -> str:

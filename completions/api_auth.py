@@ -13,10 +13,19 @@ from accounts import sessions, signing_keys
 from accounts.addresses import client_address
 from accounts.models import Membership
 from accounts.services import as_uuid
-from completions.errors import MissingField, NotFound
+from completions.documented import BODY, Documented, documented
+from completions.errors import (
+    ExpiredToken,
+    InvalidCredentials,
+    InvalidToken,
+    MissingField,
+    NotFound,
+    OrganizationSuspended,
+    RateLimited,
+)
 from completions.inputs import body_of
 from completions.refusals import Words
-from completions.shapes import Revoked, Role, Session
+from completions.shapes import JsonWebKeys, Revoked, Role, Session
 
 NO_STORE = {"Cache-Control": "no-store"}
 JWKS_AGE_S = 300
@@ -60,6 +69,14 @@ class OpenView(APIView):
 
 
 class TokenView(OpenView):
+    @documented(
+        Documented(
+            answer=Session,
+            body=LogIn,
+            words=LOG_IN_WORDS,
+            refusals=(*BODY, InvalidCredentials, OrganizationSuspended, NotFound, RateLimited),
+        )
+    )
     def post(self, request: Request) -> Response:
         """Log in with e-mail and password, for one organization."""
         asked = body_of(request, LogIn, LOG_IN_WORDS)
@@ -69,12 +86,21 @@ class TokenView(OpenView):
 
 
 class RefreshView(OpenView):
+    @documented(
+        Documented(
+            answer=Session,
+            body=Renewal,
+            words=RENEWAL_WORDS,
+            refusals=(*BODY, InvalidToken, ExpiredToken, OrganizationSuspended),
+        )
+    )
     def post(self, request: Request) -> Response:
         """Use a refresh token up for the next two tokens. Shown a second time, it ends the session."""
         return session_answer(sessions.renew(body_of(request, Renewal, RENEWAL_WORDS).refresh_token))
 
 
 class RevokeView(OpenView):
+    @documented(Documented(answer=Revoked, body=Renewal, words=RENEWAL_WORDS, refusals=BODY))
     def post(self, request: Request) -> Response:
         """End a session: its access tokens too, everywhere within a second. A token that is none ends nothing."""
         sessions.revoke(body_of(request, Renewal, RENEWAL_WORDS).refresh_token)
@@ -82,6 +108,7 @@ class RevokeView(OpenView):
 
 
 class JwksView(OpenView):
+    @documented(Documented(answer=JsonWebKeys))
     def get(self, request: Request) -> Response:
         """The public keys of access tokens, the active one first."""
         return Response(signing_keys.jwks(), headers={"Cache-Control": f"public, max-age={JWKS_AGE_S}"})

@@ -20,10 +20,11 @@ from rest_framework.views import APIView
 from accounts import services
 from accounts.models import ApiKey, Organization, User
 from completions.api_account import key_body, principal
+from completions.documented import BODY, QUERY, Caller, Documented, documented
 from completions.errors import InvalidRequest, MissingField, NotFound, OutOfRange, RoleForbidden
 from completions.inputs import body_of, query_of
 from completions.refusals import Words
-from completions.shapes import KeyList, NewKey, Period
+from completions.shapes import Key, KeyList, NewKey, Period
 
 MANAGERS = ("owner", "admin")
 PAGE_KEYS = 50
@@ -99,6 +100,9 @@ PAGE_WORDS = Words(
 )
 
 
+MEMBERS: tuple[Caller, ...] = ("access_token",)
+
+
 class ManagesKeys(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         role = principal(request).role
@@ -114,6 +118,11 @@ class KeysView(APIView):
 
 
 class KeyListView(KeysView):
+    @documented(
+        Documented(
+            answer=KeyList, query=KeyPage, words=PAGE_WORDS, callers=MEMBERS, refusals=(*QUERY, RoleForbidden, NotFound)
+        )
+    )
     def get(self, request: Request) -> Response:
         """The organization's keys, the newest first."""
         page = query_of(request, KeyPage, PAGE_WORDS)
@@ -126,6 +135,16 @@ class KeyListView(KeysView):
         shown = [key_body(key) for key in found[: page.limit]]
         return Response(KeyList(data=shown, has_more=len(found) > page.limit))
 
+    @documented(
+        Documented(
+            answer=NewKey,
+            status=201,
+            body=KeyInput,
+            words=KEY_WORDS,
+            callers=MEMBERS,
+            refusals=(*BODY, RoleForbidden),
+        )
+    )
     def post(self, request: Request) -> Response:
         """A new key. The key itself is in the answer this once."""
         settings = settings_of(body_of(request, KeyInput, KEY_WORDS))
@@ -136,10 +155,20 @@ class KeyListView(KeysView):
 
 
 class KeyItemView(KeysView):
+    @documented(Documented(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
     def get(self, request: Request, key_id: str) -> Response:
         """One key of the organization."""
         return Response(key_body(find(request, key_id)))
 
+    @documented(
+        Documented(
+            answer=Key,
+            body=KeyInput,
+            words=KEY_WORDS,
+            callers=MEMBERS,
+            refusals=(*BODY, RoleForbidden, NotFound),
+        )
+    )
     def patch(self, request: Request, key_id: str) -> Response:
         """Change what the body names. A lowered limit holds for the next request."""
         key = find(request, key_id)
@@ -147,12 +176,24 @@ class KeyItemView(KeysView):
         with refused_by_name():
             return Response(key_body(services.change_key(key.pk, changes)))
 
+    @documented(Documented(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
     def delete(self, request: Request, key_id: str) -> Response:
         """Revoke the key, for good. Again changes nothing."""
         return Response(key_body(services.revoke_key(find(request, key_id).pk)))
 
 
 class KeyRotationView(KeysView):
+    @documented(
+        Documented(
+            answer=NewKey,
+            status=201,
+            body=Rotation,
+            needs_body=False,
+            words=ROTATION_WORDS,
+            callers=MEMBERS,
+            refusals=(*BODY, InvalidRequest, RoleForbidden, NotFound),
+        )
+    )
     def post(self, request: Request, key_id: str) -> Response:
         """A new key with the same settings; the old one works on for the overlap."""
         key = find(request, key_id)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import sha256
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 from django.conf import settings
@@ -13,8 +13,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from billing import money
+from completions import shapes
 from completions.api_account import decimal_string
 from completions.catalog import ModelCard, Route, load_catalog
+from completions.documented import Documented, documented
+from completions.errors import ModelNotFound
 from completions.models import CAPABILITIES
 
 MAX_AGE_S = 60
@@ -22,27 +25,27 @@ CREDIT_DECIMALS = 6
 
 
 class ModelListView(APIView):
-    """Every model that can be served now."""
-
     authentication_classes = ()
     permission_classes = ()
 
+    @documented(Documented(answer=shapes.ModelList))
     def get(self, request: Request) -> HttpResponse:
+        """Every model that can be served now."""
         cards = load_catalog().models.values()
-        return cacheable(request, {"object": "list", "data": [model_body(card) for card in cards]})
+        return cacheable(request, shapes.ModelList(data=[model_body(card) for card in cards]))
 
 
 class ModelView(APIView):
-    """One model; its id holds a slash."""
-
     authentication_classes = ()
     permission_classes = ()
 
+    @documented(Documented(answer=shapes.Model, refusals=(ModelNotFound,)))
     def get(self, request: Request, model_id: str) -> HttpResponse:
+        """One model; its id holds a slash."""
         return cacheable(request, model_body(load_catalog().card(model_id)))
 
 
-def cacheable(request: Request, body: dict[str, Any]) -> HttpResponse:
+def cacheable(request: Request, body: shapes.ModelList | shapes.Model) -> HttpResponse:
     """The same for everybody, so shared caches may keep it a little; 304 to who has it already."""
     encoded = msgspec.json.encode(body)
     response = HttpResponse(encoded, content_type="application/json")
@@ -51,47 +54,55 @@ def cacheable(request: Request, body: dict[str, Any]) -> HttpResponse:
     return cast(HttpResponse, get_conditional_response(request._request, etag=etag, response=response))
 
 
-def model_body(card: ModelCard) -> dict[str, Any]:
+def model_body(card: ModelCard) -> shapes.Model:
     """A model can what one of its routes can; each provider's own limits stand beside its price."""
-    return {
-        "id": card.id,
-        "object": "model",
-        "created": card.created,
-        "owned_by": card.owned_by,
-        "name": card.name,
-        "context_length": max(route.context_length for route in card.routes),
-        "max_output_tokens": max(route.max_output_tokens for route in card.routes),
-        "capabilities": words(frozenset().union(*(route.capabilities for route in card.routes))),
-        "providers": [provider_body(route) for route in card.routes],
-    }
+    return shapes.Model(
+        id=card.id,
+        created=card.created,
+        owned_by=card.owned_by,
+        name=card.name,
+        context_length=max(route.context_length for route in card.routes),
+        max_output_tokens=max(route.max_output_tokens for route in card.routes),
+        capabilities=words(frozenset().union(*(route.capabilities for route in card.routes))),
+        providers=[provider_body(route) for route in card.routes],
+    )
 
 
-def provider_body(route: Route) -> dict[str, Any]:
-    return {
-        "name": route.provider.name,
-        "priority": route.priority,
-        "context_length": route.context_length,
-        "max_output_tokens": route.max_output_tokens,
-        "capabilities": words(route.capabilities),
-        "price_version": route.price.version,
-        **rates_body(route.price.base),
-        "tiers": [
-            {"above_prompt_tokens": tier.above_prompt_tokens, **rates_body(tier.rates)} for tier in route.price.tiers
+def provider_body(route: Route) -> shapes.ModelProvider:
+    price = route.price
+    return shapes.ModelProvider(
+        name=route.provider.name,
+        priority=route.priority,
+        context_length=route.context_length,
+        max_output_tokens=route.max_output_tokens,
+        capabilities=words(route.capabilities),
+        price_version=price.version,
+        pricing=pricing(price.base),
+        credits=credits(price.base),
+        tiers=[
+            shapes.Tier(
+                above_prompt_tokens=tier.above_prompt_tokens, pricing=pricing(tier.rates), credits=credits(tier.rates)
+            )
+            for tier in price.tiers
         ],
-    }
+    )
 
 
 def words(capabilities: frozenset[str]) -> list[str]:
     return [word for word in CAPABILITIES if word in capabilities]
 
 
-def rates_body(rates: money.Rates) -> dict[str, Any]:
-    """`pricing` in USD and `credits` in micro-credits, per million tokens or per unit; absent: not priced apart."""
-    given = {name: pico_per_quantity(name, rates) for name in money.CLASSES if getattr(rates, name) is not None}
-    return {
-        "pricing": {name: decimal_string(money.usd(pico)) for name, pico in given.items()},
-        "credits": {name: micro_credits(pico) for name, pico in given.items()},
-    }
+def pricing(rates: money.Rates) -> shapes.Rates:
+    return shapes.Rates(**{name: decimal_string(money.usd(pico)) for name, pico in quoted(rates).items()})
+
+
+def credits(rates: money.Rates) -> shapes.CreditRates:
+    return shapes.CreditRates(**{name: micro_credits(pico) for name, pico in quoted(rates).items()})
+
+
+def quoted(rates: money.Rates) -> dict[str, int]:
+    """Picodollars of the classes that have a price of their own."""
+    return {name: pico_per_quantity(name, rates) for name in money.CLASSES if getattr(rates, name) is not None}
 
 
 def pico_per_quantity(name: str, rates: money.Rates) -> int:

@@ -21,7 +21,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.usage_report import DAY, HOUR, GroupBy, Report, Row, Span, day_start, report
-from completions.api_account import principal
+from completions.api_account import EVERYBODY, principal
+from completions.documented import QUERY, Documented, documented
 from completions.errors import OutOfRange
 from completions.inputs import query_of
 from completions.refusals import Words
@@ -52,6 +53,8 @@ class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 WORDS = Words(
     ("from", "to", "time_zone", "group_by", "format"),
     {
+        "from": "a date, or a time; 30 days back unless told",
+        "to": "a date, which is included, or a time, which is not; today unless told",
         "time_zone": "a name of the IANA time zone database, like Europe/Berlin",
         "group_by": "one of 'day', 'hour', 'model', 'key', 'member'",
         "format": "'json' or 'csv'",
@@ -60,6 +63,16 @@ WORDS = Words(
 
 
 class UsageView(APIView):
+    @documented(
+        Documented(
+            answer=UsageReport,
+            media=(("text/csv", "The rows, with the figures' names in the first line."),),
+            query=UsageQuery,
+            words=WORDS,
+            callers=EVERYBODY,
+            refusals=QUERY,
+        )
+    )
     def get(self, request: Request) -> HttpResponse | Response:
         """Usage of the organization, or of the key that asks."""
         now = timezone.now()

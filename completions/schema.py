@@ -339,7 +339,7 @@ class Chat(Struct, frozen=True):
         return CACHE_MARK in self.body or ESCAPED_LETTER.search(self.body) is not None
 
 
-_words = Words(Fields.__struct_fields__, RULES, HINTS)
+WORDS = Words(Fields.__struct_fields__, RULES, HINTS)
 _fields_decoder = msgspec.json.Decoder(Fields)
 _raw_decoder = msgspec.json.Decoder(dict[str, Raw])
 
@@ -351,4 +351,4 @@ def parse_chat(body: bytes) -> Chat:
             body.decode()  # msgspec does not look into strings it passes over
         return Chat(_fields_decoder.decode(body), _raw_decoder.decode(body), body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise refused(exc, body, _words) from None
+        raise refused(exc, body, WORDS) from None

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from accounts.principals import Principal
 from completions.call import PROVIDER_HEADER
+from completions.documented import COMPLETIONS, documented
 from completions.errors import InvalidJson, RoleForbidden
 from completions.gateway import Gateway
 from completions.idempotency import Claim, StoredAnswer
@@ -85,7 +86,9 @@ class AsyncAPIView(APIView):
 class CompletionsView(AsyncAPIView):
     parser_classes = [ChatParser]
 
+    @documented(COMPLETIONS)
     async def post(self, request: Request) -> HttpResponseBase:
+        """A completion of the conversation, or a stream of its chunks."""
         require_spender(cast(Principal, request.user))
         chat = self.chat(request)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None

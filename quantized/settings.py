@@ -100,6 +100,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "accounts",
     "billing",
     "completions",
@@ -188,7 +189,19 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "completions.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "completions.openapi.Operation",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.negotiation.JsonOnly",
+}
+
+# /openapi.json: drf-spectacular walks the URL map, completions/openapi.py says what it finds there.
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Quantized",
+    "DESCRIPTION": "One API for many model providers. Amounts are integers of micro-credits; a credit has a million.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": "/", "description": "This server"}, {"url": PUBLIC_URL}],
+    "SORT_OPERATIONS": False,  # as in the URL map: completions first
+    "POSTPROCESSING_HOOKS": ["completions.openapi.add_components"],
 }
 
 LOGGING = {

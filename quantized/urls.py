@@ -5,11 +5,13 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from completions.api_auth import JwksView
-from quantized import pages
+from quantized import documents, pages
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("v1/", include("completions.urls")),
+    path("openapi.json", documents.openapi, name="openapi"),
+    path("docs", documents.docs, name="docs"),
     path(".well-known/jwks.json", JwksView.as_view(), name="jwks"),
     path(
         "accounts/login/",
