@@ -28,7 +28,7 @@ _REFUSED = (
     *("patternProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties"),
     *("dependencies", "dependentRequired", "dependentSchemas", "$dynamicRef", "$recursiveRef"),
 )
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
 

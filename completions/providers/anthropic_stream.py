@@ -38,7 +38,7 @@ _encoder = msgspec.json.Encoder()
 
 class _Event(Struct, frozen=True):
     type: str
-    index: int = 0
+    index: Raw = Raw()
     message: Raw = Raw()
     content_block: Raw = Raw()
     delta: Raw = Raw()
@@ -88,7 +88,7 @@ class AnthropicStreamDecoder:
     def __init__(self, context_length: int) -> None:
         self.finished = False
         self._usage = StreamUsage(context_length)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[bytes, _Open] = {}
         self._calls = 0
         self._details = 0
         self._annotations = 0
@@ -136,7 +136,8 @@ class AnthropicStreamDecoder:
         self._is_ended = True
         refusal = Delta(refusal=refusal_text(said.stop_reason, said.stop_details))
         finish = finish_reason(said.stop_reason, has_calls=bool(self._calls))
-        return Chunk(choices=(ChoiceDelta(0, refusal, finish),), reported=reported)
+        choice = ChoiceDelta(0, refusal, finish)
+        return Chunk(choices=(choice,), reported=reported, output_bytes=delta_bytes(refusal))
 
     def _finish(self) -> Chunk | None:
         self.finished = True
@@ -150,7 +151,7 @@ class AnthropicStreamDecoder:
         block = _block_decoder.decode(event.content_block)
         if len(self._open) >= BLOCKS_MAX:
             return None
-        opened = self._open[event.index] = _Open(block.type, 0, self._text_chars)
+        opened = self._open[bytes(event.index)] = _Open(block.type, 0, self._text_chars)
         match block.type:
             case "text":
                 return self._text(block.text or "")
@@ -168,7 +169,7 @@ class AnthropicStreamDecoder:
         return None
 
     def _delta(self, event: _Event) -> Delta | None:
-        opened = self._open.get(event.index)
+        opened = self._open.get(bytes(event.index))
         said = _delta_decoder.decode(event.delta)
         if opened is None:
             return None
@@ -186,7 +187,7 @@ class AnthropicStreamDecoder:
         return None
 
     def _stop(self, event: _Event) -> Delta | None:
-        opened = self._open.pop(event.index, None)
+        opened = self._open.pop(bytes(event.index), None)
         if opened is None:
             return None
         if opened.kind == "tool_use" and not opened.is_begun:

@@ -55,7 +55,8 @@ _CONTEXT_WORDS = {"context_length_exceeded", "token_limit_exceeded", "string_too
 _MODEL_WORDS = {"model_not_found", "wrong_endpoint", "no_endpoints", "model_deprecated", "model_unavailable_upstream"}
 _ACCOUNT_WORDS = {"invalid_api_key", "insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 CONTEXT_TEXT = re.compile(
-    r"context.{0,12}(length|window|size)|maximum context|prompt is too long|too many (input )?tokens", re.IGNORECASE
+    r"context.{0,12}(length|window|size|limit)|maximum context|prompt is too long|too many (input )?tokens",
+    re.IGNORECASE,
 )
 _MODEL_TEXT = re.compile(r"is not a valid model id|model .{0,80}(does not exist|not found)", re.IGNORECASE)
 
