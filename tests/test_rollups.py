@@ -9,9 +9,7 @@ from billing import rollups, verifier
 from billing.models import RollUpState, UsageHour
 from billing.money import Usage as Tokens
 from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do, make_receipt
-
-pytestmark = pytest.mark.django_db
+from tests.ledger_cast import Tenant, at_once, do, make_receipt
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -37,7 +35,7 @@ TOKENS = Tokens(
 
 
 @pytest.fixture
-def clock() -> DatabaseClock:
+def clock(db: None) -> DatabaseClock:
     return DatabaseClock(TEN)
 
 
@@ -166,3 +164,14 @@ def test_many_hours_at_once_after_a_rest(clock: DatabaseClock, alice: Tenant) ->
         call(alice, hour)
     assert rollups.roll_up() == 30
     assert {hour: row[-1] for hour, row in hours().items()} == {TEN + hour * HOUR: hour for hour in range(30)}
+
+
+def test_three_roll_ups_at_once_count_once(live_db: None) -> None:
+    tenant = Tenant(1_000)
+    for _ in range(5):
+        call(tenant, 50)
+    at_once([rollups.roll_up] * 3)
+    found = UsageHour.objects.filter(wallet_id=tenant.id)
+    assert sum(row.requests for row in found) == 5
+    assert sum(row.charged for row in found) == 250
+    assert verifier.violations() == []

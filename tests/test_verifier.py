@@ -194,16 +194,18 @@ def test_an_entry_booked_against_another_account(world: World) -> None:
 # --- Calls ------------------------------------------------------------------------------------
 
 
-def test_a_second_charge_for_one_call_that_the_balance_agrees_with(world: World) -> None:
-    tamper(SECOND_CHARGE, world.alice.id, world.settled)
-    tamper_more("UPDATE billing_wallet SET posted = posted - 60, seq = 4 WHERE organization_id = %s", world.alice.id)
+@pytest.mark.parametrize("amount", [60, 0])
+def test_a_second_charge_for_one_call_that_the_balance_agrees_with(world: World, amount: int) -> None:
+    tamper(SECOND_CHARGE, world.alice.id, -amount, 910 - amount, world.settled)
+    paid = "UPDATE billing_wallet SET posted = posted - %s, seq = 4 WHERE organization_id = %s"
+    tamper_more(paid, amount, world.alice.id)
     assert found() == {(CALL, str(world.settled))}
-    assert details() == ["settled, charged 60, entry 120"]
+    assert details() == [f"settled, charged 60, entry {60 + amount}"]
 
 
 SECOND_CHARGE = """
 INSERT INTO billing_entry (wallet_id, seq, kind, contra, amount, balance_after, hold_id, actor, reason, created_at)
-VALUES (%s, 4, 'usage', 'revenue', -60, 850, %s, '', '', now())
+VALUES (%s, 4, 'usage', 'revenue', %s, %s, %s, '', '', now())
 """
 
 
