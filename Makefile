@@ -18,10 +18,10 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test check format lock clean
+.PHONY: help run smoke test test-long check format lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000)
 	@$(BIN)/python -m quantized.devstack run
@@ -31,6 +31,9 @@ smoke: $(INSTALLED) ## the same from an empty database, ends after one proven co
 
 test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite, on its own PostgreSQL and Redis
 	$(BIN)/python -m pytest
+
+test-long: $(INSTALLED) ## many more examples of random requests against the OpenAPI document (EXAMPLES=300)
+	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest --timeout 3600 tests/test_openapi_conformance.py
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
 	$(BIN)/python -m ruff format --check .

@@ -24,6 +24,8 @@ EVERYBODY: tuple[Caller, ...] = ("api_key", "access_token")
 
 
 class GenerationQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """It is there from the moment of the hold."""
+
     id: str
 
 

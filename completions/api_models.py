@@ -17,7 +17,7 @@ from completions import shapes
 from completions.api_account import decimal_string
 from completions.catalog import ModelCard, Route, load_catalog
 from completions.documented import Documented, documented
-from completions.errors import ModelNotFound
+from completions.errors import ModelNotFound, NotFound
 from completions.models import CAPABILITIES
 
 MAX_AGE_S = 60
@@ -39,7 +39,7 @@ class ModelView(APIView):
     authentication_classes = ()
     permission_classes = ()
 
-    @documented(Documented(answer=shapes.Model, refusals=(ModelNotFound,)))
+    @documented(Documented(answer=shapes.Model, refusals=(ModelNotFound, NotFound)))
     def get(self, request: Request, model_id: str) -> HttpResponse:
         """One model; its id holds a slash."""
         return cacheable(request, model_body(load_catalog().card(model_id)))

@@ -4,7 +4,6 @@ Every member of an organization may read all of it; an API key reads its own usa
 """
 
 import csv
-import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -35,26 +34,30 @@ HOURLY_DAYS_MAX = 31
 YEAR_MIN, YEAR_MAX = 2000, 2200
 INSTANT = timedelta(microseconds=1)
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME = re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?")
+_TIME = r"T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+Moment = Annotated[str, Meta(pattern=rf"\A[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_TIME})?\Z")]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """`from` and `to` are ISO dates, `to` included, or times, `to` excluded."""
+    """The last 30 days unless told. As a date `to` is included, as a time it is not."""
 
-    from_: str | None = None
-    to: str | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
     time_zone: Annotated[str, Meta(max_length=64)] = "UTC"
     group_by: GroupBy = "day"
     format: Literal["json", "csv"] = "json"
 
 
+A_MOMENT = (
+    "a date (2026-01-31) or a time (2026-01-31T12:00:00Z; in a URL '+' is written %2B)"
+    f", from {YEAR_MIN} to {YEAR_MAX - 1}"
+)
 WORDS = Words(
     ("from", "to", "time_zone", "group_by", "format"),
     {
-        "from": "a date, or a time; 30 days back unless told",
-        "to": "a date, which is included, or a time, which is not; today unless told",
+        "from": A_MOMENT,
+        "to": A_MOMENT,
         "time_zone": "a name of the IANA time zone database, like Europe/Berlin",
         "group_by": "one of 'day', 'hour', 'model', 'key', 'member'",
         "format": "'json' or 'csv'",
@@ -121,23 +124,20 @@ def zone_names() -> set[str]:
     return available_timezones()
 
 
-def moment_of(field: str, text: str, zone: ZoneInfo, *, days_after: int) -> datetime:
+def moment_of(field: str, text: Moment, zone: ZoneInfo, *, days_after: int) -> datetime:
     """A time as it is, or on the zone's clocks; a date as the beginning of that day, or of one after it."""
     given = date_or_time(text)
     if given is None or not YEAR_MIN <= given.year < YEAR_MAX:
-        example = "a date (2026-01-31) or a time (2026-01-31T12:00:00Z; in a URL '+' is written %2B)"
-        raise OutOfRange(f"'{field}' must be {example}, from {YEAR_MIN} to {YEAR_MAX - 1}.", param=field)
+        raise OutOfRange(f"'{field}' must be {WORDS.rules[field]}.", param=field)
     if isinstance(given, datetime):
         return (given if given.tzinfo else given.replace(tzinfo=zone)).astimezone(UTC)
     return day_start(given + days_after * DAY, zone)
 
 
-def date_or_time(text: str) -> date | datetime | None:
-    with suppress(ValueError):  # the right shape, and no such day or minute
-        if _DATE.fullmatch(text):
-            return date.fromisoformat(text)
-        if _TIME.fullmatch(text):
-            return datetime.fromisoformat(text)
+def date_or_time(text: Moment) -> date | datetime | None:
+    """None for a day or minute that no calendar or clock has."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
     return None
 
 

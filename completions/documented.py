@@ -31,6 +31,7 @@ class Header(Struct, frozen=True):
     name: str
     description: str
     required: bool = False
+    pattern: str | None = None
 
 
 class Documented(Struct, frozen=True, kw_only=True):
@@ -79,7 +80,11 @@ COMPLETIONS = Documented(
     callers=("api_key", "access_token"),
     asks=(
         Header("X-Quantized-Provider", "Only this provider, by its name in `/v1/models`."),
-        Header("Idempotency-Key", "1 to 255 printable characters: the same again is answered, and charged, once."),
+        Header(
+            "Idempotency-Key",
+            "1 to 255 printable characters: the same again is answered, and charged, once.",
+            pattern="^[!-~]([ -~]{0,253}[!-~])?$",
+        ),
     ),
     tells=(
         Header("x-generation-id", "The id of the receipt, see `/v1/generation`.", required=True),

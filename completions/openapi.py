@@ -99,6 +99,8 @@ class Operation(AutoSchema):
             "parameters": [*path_parameters(path), *query_parameters(said), *header_parameters(said.asks)],
             "responses": {str(said.status): answer(said), **refusals(said)},
         }
+        if said.query is not None:
+            entry["description"] = paragraph(said.query.__doc__)
         if said.body is not None:
             entry["requestBody"] = {"required": said.needs_body, "content": json_content(ref(said.body))}
         return entry
@@ -207,7 +209,8 @@ def told(headers: Sequence[Header]) -> Json:
 
 
 def header(each: Header) -> Json:
-    return {"description": each.description, "required": each.required, "schema": TEXT}
+    schema = TEXT if each.pattern is None else {**TEXT, "pattern": each.pattern}
+    return {"description": each.description, "required": each.required, "schema": schema}
 
 
 # --- Schemas ----------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ RULES = {
     "messages[].content": "a string or a non-empty array of content parts",
     "messages[].content[].type": "a content part's type that this role may send: "
     "'text' ('refusal' for assistant; 'image_url', 'input_audio', 'file' for user)",
+    "messages[].content[].image_url.url": "an http(s) URL or a base64 data URL",
     "messages[].content[].image_url.detail": "one of 'auto', 'low', 'high', 'original'",
     "messages[].content[].input_audio.format": "'wav' or 'mp3'",
     "messages[].tool_calls[].type": "'function'",

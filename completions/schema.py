@@ -41,12 +41,8 @@ class RefusalPart(Struct, frozen=True, tag="refusal"):
 
 
 class ImageUrl(Struct, frozen=True):
-    url: str
+    url: Annotated[str, Meta(pattern=r"\A(https?://|data:)")]
     detail: Literal["auto", "low", "high", "original"] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.url.startswith(("https://", "http://", "data:")):
-            raise Refusal(errors.OutOfRange, "url", "must be an http(s) URL or a base64 data URL")
 
 
 class ImagePart(Struct, frozen=True, tag="image_url"):
