@@ -6,6 +6,7 @@ translated into a request it takes.
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import openai
@@ -29,7 +30,7 @@ from tests.conversations import (
     Told,
     picture,
 )
-from tests.gateway_server import Server, Tenant, make_tenant, wait_closed
+from tests.gateway_server import Server, Tenant, make_tenant, start_server, wait_closed
 from tests.test_openai_python import streamed, told
 
 FACES = ("anthropic", "openrouter")
@@ -505,3 +506,64 @@ def test_usage_that_cannot_be_is_estimated(client: OpenAI, rich: Tenant, usage: 
     assert (whole.completion_tokens, whole.credits) == (stream.completion_tokens, stream.credits)
     wait_closed(rich)
     assert [row.estimated for row in Usage.objects.filter(wallet_id=rich.organization_id)] == [True, True]
+
+
+# --- Routes -----------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_names_the_provider_the_field_and_the_reason(client: OpenAI, rich: Tenant):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**asked(FRANCE, temperature=1.5), **by("anthropic"))
+    assert (caught.value.code, caught.value.param, caught.value.type) == (
+        "unsupported_parameter",
+        "temperature",
+        "invalid_request_error",
+    )
+    assert caught.value.body["message"] == (
+        "Provider 'anthropic' does not support 'temperature' for model 'anthropic/claude-sonnet-4.6': "
+        "it must be at most 1."
+    )
+    assert Usage.objects.filter(wallet_id=rich.organization_id).count() == 0
+
+
+def test_what_anthropic_cannot_do_goes_by_openrouter_unless_anthropic_is_forced(client: OpenAI, sandbox: SandboxServer):
+    request = asked(FRANCE, seed=7, response_format={"type": "json_object"})
+    assert client.chat.completions.create(**request).choices[0].finish_reason == "stop"
+    assert sandbox.calls[-1].path == "/api/v1/chat/completions"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**request, **by("anthropic"))
+    assert caught.value.param == "response_format"
+
+
+def test_openrouter_is_asked_first(client: OpenAI, sandbox: SandboxServer):
+    client.chat.completions.create(**asked(FRANCE))
+    assert sandbox.calls[-1].path == "/api/v1/chat/completions"
+
+
+def test_a_claude_falls_over_to_anthropic_for_the_same_credits(
+    server_environment: dict[str, str], rich: Tenant, tmp_path: Path
+):
+    nowhere = {**server_environment, "OPENROUTER_BASE_URL": "http://127.0.0.1:9/api/v1"}
+    with start_server(nowhere, tmp_path) as server, OpenAI(api_key=rich.api_key, base_url=server.base_url) as client:
+        for how in ({}, STREAMED):
+            answer = client.chat.completions.with_raw_response.create(**asked(FRANCE), **how)
+            assert answer.headers["x-quantized-provider"] == "anthropic"
+            told_so = streamed(answer.parse()) if how else told(answer.parse())
+            assert (told_so.text, told_so.credits) == (PARIS, 17_369)
+        wait_closed(rich)
+
+
+def test_a_budget_that_the_credits_do_not_cover_is_a_402(gateway: Server, live_db: None):
+    # 4,097 tokens at 5 USD per million are 2,156,316 micro-credits; the prompt is a few more.
+    reasoning = {"max_tokens": 4096}
+    request = asked(FRANCE, model="anthropic/claude-haiku-4.5", reasoning=reasoning, max_tokens=None) | by("anthropic")
+    for credits_micro, is_enough in ((2_160_000, False), (2_170_000, True)):
+        tenant = make_tenant(credits_micro)
+        with OpenAI(api_key=tenant.api_key, base_url=gateway.base_url, max_retries=0) as client:
+            if is_enough:
+                assert client.chat.completions.create(**request).choices[0].message.content == PARIS
+            else:
+                with pytest.raises(openai.APIStatusError) as caught:
+                    client.chat.completions.create(**request)
+                assert (caught.value.status_code, caught.value.code) == (402, "insufficient_credits")
+        wait_closed(tenant)
