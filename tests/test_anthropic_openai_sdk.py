@@ -567,3 +567,17 @@ def test_a_budget_that_the_credits_do_not_cover_is_a_402(gateway: Server, live_d
                     client.chat.completions.create(**request)
                 assert (caught.value.status_code, caught.value.code) == (402, "insufficient_credits")
         wait_closed(tenant)
+
+
+def test_a_stream_that_is_left_costs_the_prompt_as_told_and_the_words_as_counted(client: OpenAI, rich: Tenant):
+    request = asked(FRANCE, user="sandbox:tokens=500 delay_ms=20 prompt=1000 cached=900") | by("anthropic")
+    words = ""
+    with client.chat.completions.create(**request, stream=True) as stream:
+        for chunk in stream:
+            words += chunk.choices[0].delta.content or ""
+            if len(words) > 20:
+                break
+    wait_closed(rich)
+    row = Usage.objects.get(wallet_id=rich.organization_id)
+    assert (row.prompt_tokens, row.cached_tokens, row.cancelled, row.estimated) == (1000, 900, True, True)
+    assert len(words) * 2 // 7 <= row.completion_tokens < 100
