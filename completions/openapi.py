@@ -151,25 +151,28 @@ def query_parameters(said: Documented) -> list[Json]:
     [schema] = tidy(list(msgspec.json.schema_components([said.query])[1].values()))
     describe(schema["properties"], said.words.rules if said.words else {})
     required = schema.get("required", [])
-    return [parameter("query", name, kind, name in required) for name, kind in schema["properties"].items()]
+    return [query_parameter(name, kind, name in required) for name, kind in schema["properties"].items()]
 
 
-def parameter(place: str, name: str, schema: Json, required: bool) -> Json:
-    description = schema.pop("description", None)
-    words = {"description": description} if description else {}
-    return {"name": name, "in": place, "required": required, **words, "schema": without_null(schema)}
+def query_parameter(name: str, schema: Json, required: bool) -> Json:
+    description = schema.pop("description", "")
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": without_null(schema),
+    }
 
 
 def without_null(schema: Json) -> Json:
     """A query string cannot say null: it leaves the parameter out."""
-    [*kinds] = (kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"})
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     return kinds[0] if len(kinds) == 1 else schema
 
 
 def header_parameters(headers: Sequence[Header]) -> list[Json]:
-    return [
-        parameter("header", each.name, {**TEXT, "description": each.description}, each.required) for each in headers
-    ]
+    return [{"name": each.name, "in": "header", **header(each)} for each in headers]
 
 
 # --- What an answer gives ---------------------------------------------------------------------------

@@ -90,6 +90,19 @@ def test_every_operation_has_a_name_a_summary_and_one_shape_of_error(spec: Json)
                 assert schema["allOf"][0] == {"$ref": "#/components/schemas/Error"}
 
 
+def test_parameters_are_described_and_typed(spec: Json):
+    by_name = {each["name"]: each for _, _, entry in operations(spec) for each in entry["parameters"]}
+    assert set(by_name) == {
+        *("model_id", "key_id", "id", "limit", "after", "include_revoked"),
+        *("from", "to", "time_zone", "group_by", "format", "X-Quantized-Provider", "Idempotency-Key"),
+    }
+    assert all(each.get("description") or each["in"] == "path" for each in by_name.values())
+    assert by_name["Idempotency-Key"]["schema"]["pattern"] == "^[!-~]([ -~]{0,253}[!-~])?$"
+    assert by_name["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
+    assert by_name["after"]["schema"] == {"type": "string", "format": "uuid"}
+    assert by_name["group_by"]["schema"]["enum"] == ["day", "hour", "key", "member", "model"]
+
+
 def codes(spec: Json) -> set[tuple[int, str]]:
     found = set()
     for _, _, entry in operations(spec):
