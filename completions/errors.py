@@ -15,7 +15,6 @@
     │   ├── RequestTimeout         408                        request_timeout
     │   ├── IdempotencyKeyReused   400                        idempotency_key_reused
     │   ├── RequestTooLarge        413                        request_too_large
-    │   ├── UnsupportedMediaType   415                        unsupported_media_type
     │   ├── RequestHeadTooLarge    431                        request_head_too_large
     │   └── MethodNotAllowed       405                        method_not_allowed
     ├── AuthenticationFailed       401 authentication_error
@@ -197,14 +196,6 @@ class RequestHeadTooLarge(InvalidRequest):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request's head is larger than {limit_bytes} bytes.")
-
-
-class UnsupportedMediaType(InvalidRequest):
-    status = 415
-    code = "unsupported_media_type"
-
-    def __init__(self) -> None:
-        super().__init__("The request body must be sent as 'Content-Type: application/json'.")
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -471,7 +462,6 @@ _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
     (InterfaceError, LedgerUnavailable),
     (drf.NotFound, NotFound),
     (drf.MethodNotAllowed, MethodNotAllowed),
-    (drf.UnsupportedMediaType, UnsupportedMediaType),
     (drf.ParseError, partial(InvalidJson, "The request body is not valid JSON.")),
     (drf.NotAuthenticated, partial(InvalidApiKey, _NO_KEY)),
     (drf.AuthenticationFailed, partial(InvalidApiKey, _NO_KEY)),

@@ -37,7 +37,6 @@ CONTRACT = [
     (errors.MethodNotAllowed(), 405, "invalid_request_error", "method_not_allowed"),
     (errors.IdempotencyInProgress("No."), 409, "conflict_error", "idempotency_in_progress"),
     (errors.RequestTooLarge(10), 413, "invalid_request_error", "request_too_large"),
-    (errors.UnsupportedMediaType(), 415, "invalid_request_error", "unsupported_media_type"),
     (errors.RateLimited("No."), 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.InternalError(), 500, "api_error", "internal_error"),
     (errors.ProviderUnavailable(), 503, "provider_unavailable", "provider_unavailable"),
@@ -155,7 +154,6 @@ def test_frameworks_exceptions_become_ours() -> None:
     assert answered(Http404("secret")) == (404, "not_found_error", "not_found")
     assert answered(drf.NotFound()) == (404, "not_found_error", "not_found")
     assert answered(drf.MethodNotAllowed("PUT")) == (405, "invalid_request_error", "method_not_allowed")
-    assert answered(drf.UnsupportedMediaType("x/y")) == (415, "invalid_request_error", "unsupported_media_type")
     assert answered(drf.ParseError("at 'my prompt'")) == (400, "invalid_request_error", "invalid_json")
     assert answered(drf.NotAuthenticated()) == (401, "authentication_error", "invalid_api_key")
     assert answered(drf.AuthenticationFailed()) == (401, "authentication_error", "invalid_api_key")

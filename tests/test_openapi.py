@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 Json = dict[str, Any]
 METHODS = {"get", "post", "put", "patch", "delete"}
 # Said by the frame around the operations: other methods, a class above the leaves, and what only forms can cause.
-OUTSIDE = {"method_not_allowed", "permission_denied", "unsupported_media_type"}
+OUTSIDE = {"method_not_allowed", "permission_denied"}
 
 
 @pytest.fixture(scope="module")
