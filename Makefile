@@ -32,7 +32,8 @@ smoke: $(INSTALLED) ## the same from an empty database, ends after one proven co
 test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite, on its own PostgreSQL and Redis
 	$(BIN)/python -m pytest
 
-test-long: $(INSTALLED) ## many more examples of random requests against the OpenAPI document (EXAMPLES=300)
+test-long: $(INSTALLED) ## many more random ledger programs, and requests against the OpenAPI document (EXAMPLES=300)
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/test_ledger_model.py tests/test_money.py
 	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest --timeout 3600 tests/test_openapi_conformance.py
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings

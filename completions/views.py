@@ -99,11 +99,7 @@ class CompletionsView(AsyncAPIView):
         claim = await runtime_of(request).gateway.idempotency.claim(organization_id, key, fingerprint(chat, provider))
         if isinstance(claim, StoredAnswer):
             return await self.replay(request, chat, claim)
-        try:
-            return await self.answer(request, chat, provider, claim)
-        except Exception:  # also one of our own making: the key must not stay taken
-            await claim.drop()
-            raise
+        return await self.answer(request, chat, provider, claim)
 
     async def answer(self, request: Request, chat: Chat, provider: str | None, claim: Claim | None) -> HttpResponseBase:
         principal = cast(Principal, request.user)
