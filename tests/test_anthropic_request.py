@@ -382,6 +382,11 @@ def test_all_results_are_one_turn_and_come_before_the_users_words() -> None:
     ]
 
 
+def test_a_result_of_blank_parts_is_an_empty_one() -> None:
+    blank = [{"type": "text", "text": " "}]
+    assert turns(HELLO, said(None, call()), result(content=blank))[2]["content"][0]["content"] == ""
+
+
 def test_ids_are_written_in_anthropics_letters_and_never_twice() -> None:
     sent = turns(
         HELLO,

@@ -155,6 +155,14 @@ def test_a_schema_is_the_format_of_the_output() -> None:
     }
 
 
+def test_the_formats_description_is_the_schemas_unless_it_has_one() -> None:
+    for schema, description in ((thing(a={}), "Of the format."), ({**thing(a={}), "description": "Own."}, "Own.")):
+        given_chat = sent(schema=schema, description="Of the format.")
+        request = ANTHROPIC.request(given_chat, route(), output_bound=10, stream=False, secret="k")
+        told = msgspec.json.decode(request.body)["output_config"]["format"]["schema"]
+        assert told["description"] == description
+
+
 def test_a_format_without_a_schema_is_refused() -> None:
     assert [one.field for one in ANTHROPIC.unsupported(sent(), route())] == [WHERE]
 

@@ -127,10 +127,10 @@ def _format(fields: Fields) -> Block | None:
         raise Untranslatable("response_format", "give a json_schema")
     if wanted.json_schema.schema is None:
         raise Untranslatable(where, "a schema is needed")
-    return {
-        "type": "json_schema",
-        "schema": closed_schema(anthropic_tools.decoded({**wanted.json_schema.schema}, where), where),
-    }
+    schema = closed_schema(anthropic_tools.decoded({**wanted.json_schema.schema}, where), where)
+    if wanted.json_schema.description:  # it has no place beside the schema, but one in it
+        schema.setdefault("description", wanted.json_schema.description)
+    return {"type": "json_schema", "schema": schema}
 
 
 def _sampling(chat: Chat, rules: Rules, thinking: Thinking) -> Block:

@@ -49,11 +49,14 @@ class _Turn:
         self.at = at  # the message that began it
         self.results: list[Block] = []
         self.blocks: list[Block] = []
-        self.has_thoughts = False
 
     @property
     def calls_tools(self) -> bool:
         return any(block["type"] == "tool_use" for block in self.blocks)
+
+    @property
+    def begins_with_thought(self) -> bool:
+        return self.blocks[0]["type"] in ("thinking", "redacted_thinking")
 
     def told(self) -> Block:
         return {"role": self.role, "content": _plain([*self.results, *self.blocks])}
@@ -149,9 +152,7 @@ class _Translation:
             return
         found = thoughts(message.reasoning_details) if self._thinking.is_on else []
         self._place_later_system(at)
-        turn = self._turn("assistant", at)
-        turn.blocks += with_thoughts([text, *calls] if text else calls, found)
-        turn.has_thoughts = bool(found)
+        self._turn("assistant", at).blocks += with_thoughts([text, *calls] if text else calls, found)
 
     def _call(self, call: ToolCall, where: str) -> Block:
         name = call_name(call.function.name)
@@ -164,13 +165,13 @@ class _Translation:
         if isinstance(message.content, str):
             return {**result, "content": message.content}
         told = [block for part in message.content for block in text_blocks(part.text)]
-        return {**result, "content": told, **_last_mark(message.content, f"{where}.content")}
+        return {**result, "content": told or "", **_last_mark(message.content, f"{where}.content")}
 
 
 def _check_sealed_calls(turns: list[_Turn]) -> None:
     """With a budget, a tool loop goes on only from an answer that has its thinking blocks."""
     last = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
-    if last is not None and turns[-1].results and last.calls_tools and not last.has_thoughts:
+    if last is not None and turns[-1].results and last.calls_tools and not last.begins_with_thought:
         why = "while the model thinks, its tool calls must come back with their reasoning_details"
         raise Untranslatable(f"messages[{last.at}].reasoning_details", why)
 
