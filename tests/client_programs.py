@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from billing import services
 from tests.gateway_server import CHECKOUT, Server, Tenant, wait_closed
 
 NODE_PROGRAMS = Path(__file__).parent / "node"
@@ -17,6 +18,7 @@ PYTHON_PROGRAMS = Path(__file__).parent / "clients"
 PYTHON_CLIENTS = CHECKOUT / "var" / "clients"
 PYTHON = PYTHON_CLIENTS / ".venv" / "bin" / "python"
 TIMEOUT_S = 90
+CLAUDE = {"model": "anthropic/claude-sonnet-4.6", "headers": {"X-Quantized-Provider": "anthropic"}}
 
 
 def why_no_node(package: str) -> str:
@@ -59,6 +61,11 @@ def run_once(seen: dict[str, Any], program: str, server: Server, tenant: Tenant,
         run = run_node if program.endswith(".mjs") else run_python
         seen[program] = run(program, server, tenant, **told) | {"credits": credits_used(server, tenant)}
     return seen[program]
+
+
+def with_more(tenant: Tenant, credits_micro: int) -> Tenant:
+    services.grant(tenant.organization_id, credits_micro, actor="test", reason="Claude costs more")
+    return tenant
 
 
 def credits_used(server: Server, tenant: Tenant) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.client_programs import credits_used, run_node, run_once, why_no_node
+from tests.client_programs import CLAUDE, credits_used, run_node, run_once, why_no_node, with_more
 from tests.conversations import (
     CAPITAL,
     FRANCE,
@@ -21,9 +21,23 @@ from tests.gateway_server import MODEL, Server, Tenant
 
 PROVIDERS = ["compatible", "openrouter"]
 FIRST_THOUGHT = "Remembers silver wind reads small here plants."
+# What Claude thinks: before its calls and after their results.
+ADAPTIVE = (
+    "Remembers silver wind reads small here plants clock beside. Each lifts on careful after.",
+    "Bridge brings but together book well clock sailor wheel over clear counts. Traveler gathers.",
+)
+BUDGETED = (
+    "Remembers silver wind reads small here plants clock beside. Each lifts on careful after heavy needle keeps rope "
+    "of book map quiet baker. Crosses needle plants after open holds.",
+    "Bridge brings but together book well clock sailor wheel over clear counts. Traveler gathers snow child careful "
+    "village river distant watches follows. Counts because broad on between many letter.",
+)
+REDACTED = (
+    "Clock by rain some basket careful there path road there. When repairs bread of but nearly gentle by. Boat but "
+    "thread of garden garden light rain shares. Forest."
+)
 
 pytestmark = pytest.mark.skipif(bool(why_no_node("ai")), reason=why_no_node("ai"))
-
 
 GIVEN = {
     "model": MODEL,
@@ -62,6 +76,15 @@ def told(
 ) -> list[Any]:
     calls = [["get_weather", {"city": city}] for city in cities]
     return [text, reasoning, calls, "tool-calls" if calls else "stop", *tokens, credits_micro]
+
+
+def thought_through(
+    asked: tuple[int, int], asked_credits: int, told_tokens: tuple[int, int], told_credits: int, *thoughts: str | None
+) -> list[Any]:
+    """Both steps of a loop: the calls, and what is made of their results."""
+    first, second = thoughts
+    called = told("", asked, asked_credits, cities=("Paris", "Berlin"), reasoning=first)
+    return [called, told(TWO_REPORTS, told_tokens, told_credits, reasoning=second)]
 
 
 def test_both_providers_are_told_the_same_for_the_same_credits(conversations: dict[str, Any]):
@@ -117,7 +140,7 @@ def test_refusals_are_api_call_errors_that_are_not_retried(gateway: Server, alic
         "range": [400, "invalid_request_error", "out_of_range", "temperature", False],
     }
     assert {provider: seen["refused"] for provider, seen in answers.items()} == dict.fromkeys(PROVIDERS, expected)
-    # The other provider keeps the four keys of OpenAI's errors only.
+    # The compatible one keeps the four keys of OpenAI's errors only.
     assert answers["openrouter"]["affordable"] == {
         "limit_source": "credits",
         "required": 1_685_853,
@@ -151,3 +174,19 @@ def test_a_stream_that_breaks_keeps_its_text_and_says_so(failures: dict[str, Any
     }
     assert [failures[provider]["broken"] for provider in PROVIDERS] == [broken] * 2
     assert failures["credits"] == 2 * 2022  # the same estimate for each; who was away costs nothing
+
+
+def test_claude_thinks_through_a_tool_loop(gateway: Server, alice: Tenant):
+    redacts = "ANTHROPIC_MAGIC_STRING_TRIGGER_REDACTED_THINKING"
+    answers = run_node("ai_claude.mjs", gateway, with_more(alice, 4_000_000), **GIVEN | CLAUDE, redacts=redacts)
+    compatible, openrouter = (answers[provider] for provider in PROVIDERS)
+    for seen in answers.values():
+        assert seen["text"] == [[told(PARIS, (15, 8), 17369)]] * 2
+        assert seen["object"] == [{"country": "France", "capital": "Paris"}, "stop", 15, 13, 25264]
+        assert seen["adaptive"] == [thought_through((75, 41), 88422, (129, 51), 121264, *ADAPTIVE)] * 2
+    # A budget wants the thoughts back, sealed or not: this provider returns them.
+    assert openrouter["budget"] == [thought_through((75, 57), 113685, (129, 67), 146527, *BUDGETED)] * 2
+    assert openrouter["redacted"] == [thought_through((86, 57), 117158, (140, 67), 150000, None, REDACTED)] * 2
+    # And this one does not: the model could not go on.
+    refused = [400, "unsupported_parameter", "messages[1].reasoning_details"]
+    assert (compatible["budget"], compatible["redacted"]) == (refused, refused)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.client_programs import run_once, why_no_python_clients
+from tests.client_programs import CLAUDE, run_once, why_no_python_clients, with_more
 from tests.conversations import (
     CONVERSATIONS,
     FRANCE,
@@ -36,13 +36,19 @@ GIVEN = {
     },
     "refusals": {
         "key": {"api_key": "sk-quantized-YOUR-KEY"},
-        "credits": {"max_tokens": 10_000},
+        "credits": {"max_tokens": 32_768},
         "model": {"model": "openai/gpt-4.1-minni"},
         "field": {"extra_body": {"n": 2}},
         "range": {"temperature": 3},
         "away": {"extra_body": {"user": "sandbox:fault=http:503"}},
     },
+    "outputs": ["native", "prompted", "tool"],
     "breaks": {"user": "sandbox:tokens=20 fault=midstream_documented:4"},
+    "claude": {
+        **CLAUDE,
+        "thinks": {"max_tokens": 200, "extra_body": {"reasoning": {"effort": "low"}}},
+        "outputs": ["native", "tool"],  # it has no JSON without a schema
+    },
 }
 ALL_CONVERSATIONS = sum(told.credits for _, told in CONVERSATIONS.values())
 CALLS = [["get_weather", '{"city": "Paris"}'], ["get_weather", '{"city": "Berlin"}']]
@@ -58,12 +64,17 @@ def seen() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture
+def rich(alice: Tenant) -> Tenant:
+    return with_more(alice, 4_000_000)
+
+
 # --- langchain-openai -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def langchain(seen: dict[str, Any], gateway: Server, alice: Tenant) -> dict[str, Any]:
-    return run_once(seen, "with_langchain.py", gateway, alice, **GIVEN)
+def langchain(seen: dict[str, Any], gateway: Server, rich: Tenant) -> dict[str, Any]:
+    return run_once(seen, "with_langchain.py", gateway, rich, **GIVEN)
 
 
 def test_langchain_is_told_the_same_whole_and_streamed(langchain: dict[str, Any]):
@@ -96,17 +107,30 @@ def test_langchain_errors(langchain: dict[str, Any]):
     assert langchain["broken"] == ["APIError", "provider_error", FAILED, SAID]
 
 
+def test_langchain_cannot_tell_claude_apart(langchain: dict[str, Any]):
+    text, called, answer = [PARIS, [], "stop", 15, 8], ["", CALLS, "tool_calls", 75, 25], [TWO_REPORTS, [], "stop"]
+    assert langchain["claude"] == {
+        "text": [[*text, 17369], [*text, None]],
+        "tools": [[*called, 63158], [*answer, 135, 35, 97895], [*called, None], [*answer, 135, 35, 97895]],
+        "structured": {
+            "json_schema": [[CAPITAL, 15, 13, 25264], CAPITAL],
+            "function_calling": [[GUESSED, 67, 17, 48000], GUESSED],
+        },
+    }
+
+
 def test_langchain_is_charged_for_what_it_was_told(langchain: dict[str, Any]):
     tools, structured = 2 * (7369 + 11579), 2 * (2822 + 5600)
-    assert langchain["credits"] == 2 * ALL_CONVERSATIONS + tools + structured + 4 * 1979 + 2022
+    claude = 2 * (17369 + 63158 + 97895 + 25264 + 48000)
+    assert langchain["credits"] == 2 * ALL_CONVERSATIONS + tools + structured + 4 * 1979 + 2022 + claude
 
 
 # --- LiteLLM --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def litellm(seen: dict[str, Any], gateway: Server, alice: Tenant) -> dict[str, Any]:
-    return run_once(seen, "with_litellm.py", gateway, alice, **GIVEN)
+def litellm(seen: dict[str, Any], gateway: Server, rich: Tenant) -> dict[str, Any]:
+    return run_once(seen, "with_litellm.py", gateway, rich, **GIVEN)
 
 
 def test_litellm_is_told_the_same_whole_and_streamed(litellm: dict[str, Any]):
@@ -140,17 +164,27 @@ def test_litellm_errors(litellm: dict[str, Any]):
     assert message.endswith(f"OpenAIException - {FAILED}")
 
 
+def test_litellm_cannot_tell_claude_apart(litellm: dict[str, Any]):
+    text, json_text = [PARIS, None, [], "stop", 15, 8], [CAPITAL, None, [], "stop", 15, 13]
+    assert litellm["claude"] == {
+        "text": [[*text, 17369], [*text, None]],
+        "tools": [[TWO_REPORTS, None, [], "stop", 135, 35, 97895]] * 2,
+        "structured": [[*json_text, 25264], [*json_text, None]],
+    }
+
+
 def test_litellm_is_charged_for_what_it_was_told(litellm: dict[str, Any]):
     tools, structured = 2 * (7369 + 11579), 2 * 2822
-    assert litellm["credits"] == 2 * ALL_CONVERSATIONS + tools + structured + 4 * 1979 + 2022
+    claude = 2 * (17369 + 63158 + 97895 + 25264)
+    assert litellm["credits"] == 2 * ALL_CONVERSATIONS + tools + structured + 4 * 1979 + 2022 + claude
 
 
 # --- Pydantic AI ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def pydantic_ai(seen: dict[str, Any], gateway: Server, alice: Tenant) -> dict[str, Any]:
-    return run_once(seen, "with_pydantic_ai.py", gateway, alice, **GIVEN)
+def pydantic_ai(seen: dict[str, Any], gateway: Server, rich: Tenant) -> dict[str, Any]:
+    return run_once(seen, "with_pydantic_ai.py", gateway, rich, **GIVEN)
 
 
 def test_pydantic_ai_is_told_the_same_whole_and_streamed(pydantic_ai: dict[str, Any]):
@@ -185,13 +219,29 @@ def test_pydantic_ai_errors(pydantic_ai: dict[str, Any]):
     }
     assert pydantic_ai["refused"]["credits"][2]["metadata"] == {
         "limit_source": "credits",
-        "required": 1_685_853,
-        "available": 1_000_000,
-        "affordable_output_tokens": 5_927,
+        "required": 5_520_464,
+        "available": 5_000_000,
+        "affordable_output_tokens": 29_677,
     }
     assert pydantic_ai["broken"] == ["ModelAPIError", FAILED, SAID]
 
 
+def test_pydantic_ai_cannot_tell_claude_apart(pydantic_ai: dict[str, Any]):
+    called = ["Paris", "Berlin"] * 2
+    thought = "The book steady teacher always on turns gardener song. Gathers while open crosses light."
+    assert pydantic_ai["claude"] == {
+        "text": [[PARIS, 1, 15, 8, 17369]] * 2,
+        "thoughts": [[thought]] * 2,
+        "tools": {"runs": [[TWO_REPORTS, 2, 204, 60, 159_158]] * 2, "called": called},
+        "thoughtful_tools": {"runs": [[TWO_REPORTS, 2, 204, 92, 209_686]] * 2, "called": called},
+        "structured": {
+            "native": [[CAPITAL, 1, 15, 13, 25264]] * 2,
+            "tool": [[GUESSED, 1, 80, 19, 55264]] * 2,
+        },
+    }
+
+
 def test_pydantic_ai_is_charged_for_what_it_was_told(pydantic_ai: dict[str, Any]):
     both_ways = 1979 + 18612 + (2822 + 9264 + 6569) + 1000 + 6127
-    assert pydantic_ai["credits"] == 2 * both_ways + 1979 + 2022
+    claude = 17369 + 42632 + 159_158 + 209_686 + (25264 + 55264)
+    assert pydantic_ai["credits"] == 2 * (both_ways + claude) + 1979 + 2022

@@ -1,4 +1,4 @@
-"""What the programs share: one JSON object in, one out, and what an error says of itself."""
+"""What the programs share: one JSON object in, one out."""
 
 import json
 import sys
@@ -11,8 +11,3 @@ def told() -> dict[str, Any]:
 
 def tell(seen: dict[str, Any]) -> None:
     json.dump(seen, sys.stdout)
-
-
-def classes(error: Exception) -> list[str]:
-    """The classes an application could catch, most specific first."""
-    return [kind.__name__ for kind in type(error).__mro__ if kind not in (Exception, BaseException, object)]

@@ -10,8 +10,10 @@ from typing import Any
 import openai
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_openai import ChatOpenAI
-from program import classes, tell, told
+from program import tell, told
 from pydantic import BaseModel
+
+METHODS = ["json_schema", "function_calling"]
 
 
 class Capital(BaseModel):
@@ -20,8 +22,9 @@ class Capital(BaseModel):
 
 
 def chat(given: dict[str, Any], **options: Any) -> ChatOpenAI:
-    ours = {"base_url": given["base_url"], "api_key": given["api_key"], "model": given["model"]}
-    return ChatOpenAI(**ours | {"max_retries": 0, "stream_usage": True} | options)
+    ours = {name: given[name] for name in ("base_url", "api_key", "model")}
+    defaults = {"max_retries": 0, "stream_usage": True, "default_headers": given.get("headers")}
+    return ChatOpenAI(**ours | defaults | options)
 
 
 def said(answer: AIMessage) -> list[Any]:
@@ -61,6 +64,11 @@ def structured(given: dict[str, Any], method: str) -> list[Any]:
     return [whole, parts[-1].model_dump()]
 
 
+def text(given: dict[str, Any]) -> list[list[Any]]:
+    model = chat(given)
+    return [said(model.invoke([given["question"]])), said(reduce(add, model.stream([given["question"]])))]
+
+
 async def concurrently(given: dict[str, Any]) -> list[str]:
     model = chat(given, max_tokens=64)
     answers = await asyncio.gather(*(model.ainvoke([given["question"]]) for _ in range(3)))
@@ -72,7 +80,7 @@ def refused(given: dict[str, Any], **options: Any) -> list[Any]:
     try:
         chat(given, **options).invoke([given["question"]])
     except openai.APIStatusError as error:
-        return [classes(error)[0], error.status_code, error.type, error.code, error.param]
+        return [type(error).__name__, error.status_code, error.type, error.code, error.param]
     raise AssertionError("nothing was refused")
 
 
@@ -81,7 +89,7 @@ def broken(given: dict[str, Any]) -> list[Any]:
     try:
         words.extend(part.text for part in chat(given, extra_body=given["breaks"]).stream([given["question"]]))
     except openai.APIError as error:
-        return [classes(error)[0], error.code, error.message, "".join(words)]
+        return [type(error).__name__, error.code, error.message, "".join(words)]
     raise AssertionError("the stream did not break")
 
 
@@ -89,15 +97,21 @@ def main() -> None:
     given = told()
     refusals = {name: refused(given, **options) for name, options in given["refusals"].items()}
     answers = list(conversations(given))
+    claude = given | given["claude"]
     tell(
         {
             "refused": refusals,
             "whole": {name: whole for name, whole, _ in answers},
             "streamed": {name: streamed for name, _, streamed in answers},
             "tools": tool_loop(given),
-            "structured": {method: structured(given, method) for method in ("json_schema", "function_calling")},
+            "structured": {method: structured(given, method) for method in METHODS},
             "concurrent": asyncio.run(concurrently(given)),
             "broken": broken(given),
+            "claude": {
+                "text": text(claude),
+                "tools": tool_loop(claude),
+                "structured": {method: structured(claude, method) for method in METHODS},
+            },
         }
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import litellm
 import openai
-from program import classes, tell, told
+from program import tell, told
 from pydantic import BaseModel
 
 
@@ -25,7 +25,7 @@ def ask(given: dict[str, Any], **fields: Any) -> Any:
 def asked(given: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """`openai/` in front of the model is LiteLLM's word for an OpenAI-compatible server."""
     ours = {"base_url": given["base_url"], "api_key": given["api_key"], "messages": [given["question"]]}
-    request = ours | {"max_retries": 0, "num_retries": 0} | fields
+    request = ours | {"max_retries": 0, "num_retries": 0, "extra_headers": given.get("headers")} | fields
     if "metadata" in request:  # it keeps this one, and `user`, to itself
         request["extra_body"] = {"metadata": request.pop("metadata")}
     return request | {"model": f"openai/{fields.get('model', given['model'])}"}
@@ -66,6 +66,10 @@ def structured(given: dict[str, Any]) -> list[Any]:
     return [[Capital.model_validate_json(text).model_dump(), *rest] for text, *rest in map(said, answers)]
 
 
+def text(given: dict[str, Any]) -> list[list[Any]]:
+    return [said(ask(given)), said(whole(ask(given, **WITH_USAGE)))]
+
+
 async def concurrently(given: dict[str, Any]) -> list[str]:
     answers = await asyncio.gather(*(litellm.acompletion(**asked(given, max_tokens=64)) for _ in range(3)))
     stream = await litellm.acompletion(**asked(given, stream=True))
@@ -77,7 +81,7 @@ def refused(given: dict[str, Any], **options: Any) -> list[Any]:
     try:
         ask(given, **options)
     except openai.APIError as error:
-        return [classes(error)[0], error.status_code, error.message]
+        return [type(error).__name__, error.status_code, error.message]
     raise AssertionError("nothing was refused")
 
 
@@ -87,7 +91,7 @@ def broken(given: dict[str, Any]) -> list[Any]:
         stream = ask(given, stream=True, extra_body=given["breaks"])
         words.extend(part.choices[0].delta.content or "" for part in stream)
     except openai.APIError as error:
-        return [classes(error)[0], error.status_code, error.message, "".join(words)]
+        return [type(error).__name__, error.status_code, error.message, "".join(words)]
     raise AssertionError("the stream did not break")
 
 
@@ -96,6 +100,7 @@ def main() -> None:
     litellm.suppress_debug_info = True  # it advertises on standard output
     refusals = {name: refused(given, **options) for name, options in given["refusals"].items()}
     answers = list(conversations(given))
+    claude = given | given["claude"]
     tell(
         {
             "refused": refusals,
@@ -105,6 +110,7 @@ def main() -> None:
             "structured": structured(given),
             "concurrent": asyncio.run(concurrently(given)),
             "broken": broken(given),
+            "claude": {"text": text(claude), "tools": tool_loop(claude), "structured": structured(claude)},
         }
     )
 

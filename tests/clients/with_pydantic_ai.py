@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from openai import AsyncOpenAI
-from program import classes, tell, told
+from program import tell, told
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelAPIError, ModelHTTPError, NativeOutput, PromptedOutput, ToolOutput
 from pydantic_ai.messages import ModelResponse, ThinkingPart
@@ -21,7 +21,12 @@ OUTPUTS = {"native": NativeOutput(Capital), "prompted": PromptedOutput(Capital),
 
 
 def agent(given: dict[str, Any], *, output: Any = str, **options: Any) -> Agent:
-    client = AsyncOpenAI(base_url=given["base_url"], api_key=options.pop("api_key", given["api_key"]), max_retries=0)
+    client = AsyncOpenAI(
+        base_url=given["base_url"],
+        api_key=options.pop("api_key", given["api_key"]),
+        default_headers=given.get("headers"),
+        max_retries=0,
+    )
     model = OpenAIChatModel(options.pop("model", given["model"]), provider=OpenAIProvider(openai_client=client))
     return Agent(model, output_type=output, model_settings=options)
 
@@ -82,7 +87,7 @@ async def refused(given: dict[str, Any], **options: Any) -> list[Any]:
     try:
         await agent(given, **options).run(given["question"]["content"])
     except ModelHTTPError as error:
-        return [classes(error)[0], error.status_code, error.body]
+        return [type(error).__name__, error.status_code, error.body]
     raise AssertionError("nothing was refused")
 
 
@@ -93,21 +98,28 @@ async def broken(given: dict[str, Any]) -> list[Any]:
             async for text in stream.stream_text(delta=True, debounce_by=None):
                 said += text
     except ModelAPIError as error:
-        return [classes(error)[0], error.message, said]
+        return [type(error).__name__, error.message, said]
     raise AssertionError("the stream did not break")
 
 
-async def tried(given: dict[str, Any]) -> dict[str, Any]:
+async def answered(given: dict[str, Any]) -> dict[str, Any]:
     question = given["question"]["content"]
     return {
-        "refused": {name: await refused(given, **options) for name, options in given["refusals"].items()},
         "text": await both(agent(given), question),
-        "words": await words(given),
         "tools": await with_tools(given),
-        "structured": {name: await both(agent(given, output=output), question) for name, output in OUTPUTS.items()},
+        "structured": {name: await both(agent(given, output=OUTPUTS[name]), question) for name in given["outputs"]},
         "thoughts": await thoughts(given),
         "thoughtful_tools": await with_tools(given, **given["thinks"]),
+    }
+
+
+async def tried(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "refused": {name: await refused(given, **options) for name, options in given["refusals"].items()},
+        **await answered(given),
+        "words": await words(given),
         "broken": await broken(given),
+        "claude": await answered(given | given["claude"]),
     }
 
 

@@ -1,6 +1,6 @@
 // Whole and streamed: texts, an image, a tool loop with and without reasoning, objects.
 import { generateObject, generateText, jsonSchema, Output, stepCountIs, streamObject, streamText } from "ai";
-import { counted, fields, input, sent, told, tools, withBoth } from "./ai_client.mjs";
+import { both, counted, fields, input, sent, tools, withBoth } from "./ai_client.mjs";
 
 const { question, cities, capital, pixel } = input;
 
@@ -8,14 +8,6 @@ async function gathered(stream) {
   const parts = [];
   for await (const part of stream) parts.push(part);
   return parts;
-}
-
-// The steps of a call, whole and streamed: each is one request to us.
-async function both(request) {
-  const whole = await generateText(request);
-  const stream = streamText(request);
-  await gathered(stream.fullStream);
-  return [whole.steps.map(told), (await stream.steps).map(told)];
 }
 
 async function parts(model) {
