@@ -14,7 +14,7 @@ CLIENTS := var/clients
 # What a production server is told, for the checks that read the settings. Nothing is connected to.
 RANDOM_SECRET = $$(od -An -N 32 -t x1 /dev/urandom | tr -d ' \n')
 AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='postgres://quantized@/quantized?host=/nowhere' \
-	REDIS_URL=redis://localhost PUBLIC_URL=https://quantized.example ALLOWED_HOSTS=quantized.example \
+	REDIS_URL=redis://localhost PUBLIC_URL=https://quantized.example ALLOWED_HOSTS=quantized.example EMAIL_URL=smtp://localhost \
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help

@@ -11,6 +11,7 @@ from django.db.models import F, Q
 
 from accounts.models import ApiKey, Organization, User
 from billing import money
+from billing import notice_models as notice_models  # its tables belong to this room's app
 
 
 def usd_per_million(**options: Any) -> models.DecimalField:

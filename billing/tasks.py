@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from billing import rollups, sweeper
+from billing import alerts, deliveries, rollups, statement_files, sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -19,3 +19,24 @@ def sweep_holds() -> None:
 @shared_task(name="billing.tasks.roll_up")
 def roll_up() -> None:
     logger.info("rolled up usage into %d rows", rollups.roll_up())
+
+
+@shared_task(name="billing.tasks.check_alerts")
+def check_alerts() -> None:
+    fired = alerts.evaluate()
+    if fired:
+        logger.info("gave %d alerts", fired)
+
+
+@shared_task(name="billing.tasks.send_notices")
+def send_notices() -> None:
+    sent = deliveries.send_due()
+    if any(sent):
+        logger.info("notices: %d delivered, %d postponed, %d given up", *sent)
+
+
+@shared_task(name="billing.tasks.announce_statements")
+def announce_statements() -> None:
+    told = statement_files.announce()
+    if told:
+        logger.info("announced the statements of %d organizations", told)

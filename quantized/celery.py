@@ -13,6 +13,8 @@ from django.conf import settings
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 
 RECONCILE_EVERY_S = 60
+ALERT_EVERY_S = 60
+SEND_EVERY_S = 15
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -38,6 +40,14 @@ def set_schedule(sender: Celery, **_: Any) -> None:
         "forget-old-tokens": {
             "task": "accounts.tasks.forget_old_tokens",
             "schedule": crontab(minute="32"),
+            "options": {"expires": 1800},
+        },
+        "check-alerts": {"task": "billing.tasks.check_alerts", "schedule": ALERT_EVERY_S, "options": {"expires": 60}},
+        "send-notices": {"task": "billing.tasks.send_notices", "schedule": SEND_EVERY_S, "options": {"expires": 15}},
+        # Each hour of a month's first days: whoever was not told, because the worker was away, is told then.
+        "announce-statements": {
+            "task": "billing.tasks.announce_statements",
+            "schedule": crontab(minute="7", day_of_month="1-3"),
             "options": {"expires": 1800},
         },
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},

@@ -5,7 +5,9 @@ A missing or wrong value stops the start with one line that names it. No secret 
 """
 
 from decimal import Decimal
+from email.utils import parseaddr
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -77,6 +79,22 @@ def one_of(name: str, default: str, *schemes: str) -> str:
     value = env.str(name, default=default)
     if urlsplit(value).scheme not in schemes:
         raise ImproperlyConfigured(f"{name} must start with one of {', '.join(s + '://' for s in schemes)}")
+    return value
+
+
+def mail_server(url: str) -> dict[str, Any]:
+    """Django's EMAIL_ settings. What is wrong is not repeated: the URL has a password in it."""
+    try:
+        return dict(env.email_url_config(url))
+    except (ValueError, ImproperlyConfigured):
+        kinds = ", ".join(sorted(env.EMAIL_SCHEMES))
+        raise ImproperlyConfigured(f"EMAIL_URL must be a URL of one of the kinds {kinds}") from None
+
+
+def mail_address(name: str, default: str) -> str:
+    value = env.str(name, default=default)
+    if "@" not in parseaddr(value)[1]:
+        raise ImproperlyConfigured(f"{name} must be an e-mail address, or a name and one in angle brackets")
     return value
 
 
@@ -209,8 +227,19 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"fontTools": {"level": "WARNING"}},  # tells every step of a PDF's fonts
     "root": {"handlers": ["stderr"], "level": "INFO"},
 }
+
+# --- E-mail and webhooks ----------------------------------------------------------------------
+
+EMAIL_URL = env.str("EMAIL_URL", default="")
+vars().update(mail_server(EMAIL_URL or "consolemail://"))  # without one, mails are printed: see check quantized.W003
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = mail_address("MAIL_FROM", "Quantized <noreply@localhost>")
+OPERATOR_EMAILS = env.list("OPERATOR_EMAILS", default=[])
+WEBHOOK_ALLOW_PRIVATE = flag("WEBHOOK_ALLOW_PRIVATE", False)
+STATEMENT_ISSUER = [line.strip() for line in env.str("STATEMENT_ISSUER", default="Quantized").split("|")]
 
 # --- Celery ---------------------------------------------------------------------------------
 
