@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
@@ -126,21 +126,20 @@ def exchange(target: Target, addresses: list[str], body: bytes, headers: Mapping
         connection = Pinned(target, connected)
         try:
             connection.request("POST", target.path, body, dict(headers))
-            answer = connection.getresponse()
-            answer.read(ANSWER_BYTES_MAX)
-            return answer.status
+            with connection.getresponse() as answer:
+                # Hung up on in the middle of their answer, some servers cry; what it says is nobody's business.
+                with suppress(OSError, http.client.HTTPException):
+                    answer.read(ANSWER_BYTES_MAX)
+                return answer.status
         finally:
             connection.close()
 
 
 def connect(addresses: list[str], port: int) -> socket.socket:
-    for address in addresses[: ADDRESSES_TRIED_MAX - 1]:
-        try:
+    for address in addresses[:ADDRESSES_TRIED_MAX]:
+        with suppress(OSError):
             return socket.create_connection((address, port), CONNECT_TIMEOUT_S)
-        except OSError:
-            if address == addresses[-1]:
-                raise
-    return socket.create_connection((addresses[-1], port), CONNECT_TIMEOUT_S)
+    raise Failed("no connection")
 
 
 @contextmanager
@@ -162,10 +161,8 @@ def cut_off_in_time(connected: socket.socket) -> Iterator[socket.socket]:
 
 
 def shut(connected: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it has ended by itself
         connected.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it has ended by itself
 
 
 class Pinned(http.client.HTTPConnection):
