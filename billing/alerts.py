@@ -5,8 +5,10 @@ notification: any number of passes may run at once. A pass reads balances, entri
 was put in since, and keys' meters: never usage rows. A door of this room.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +20,8 @@ from billing import notices
 from billing.notice_models import AlertRule
 from billing.webhooks import find_endpoint
 
+logger = logging.getLogger(__name__)
+
 RULES_MAX = 20  # of one organization
 ADDRESSES_MAX = 10
 PERCENTS_MAX = 10
@@ -26,7 +30,7 @@ PERCENT_MAX = 1_000
 QUIET_S = 600
 
 LOW = """
-SELECT r.id, r.organization_id FROM billing_alertrule r JOIN billing_wallet w ON w.organization_id = r.organization_id
+SELECT r.id FROM billing_alertrule r JOIN billing_wallet w ON w.organization_id = r.organization_id
 WHERE r.kind = 'low_balance' AND r.enabled AND r.armed AND NOT w.unlimited AND w.posted - w.held < r.threshold_micro
   AND (r.fired_at IS NULL OR r.fired_at <= now() - make_interval(secs => %s))
 """
@@ -91,7 +95,20 @@ class Budget(NamedTuple):
 def evaluate() -> int:
     """One pass over all rules; how many alerts it gave."""
     arm()
-    return sum(fire_low(*found) for found in low_balances()) + sum(fire_budget(found) for found in budgets())
+    jobs = [
+        *((rule_id, partial(fire_low, rule_id)) for rule_id in low_balances()),
+        *((budget.rule_id, partial(fire_budget, budget)) for budget in budgets() if crossed(budget)),
+    ]
+    return sum(fired(*job) for job in jobs)
+
+
+def fired(rule_id: UUID, fire: Callable[[], bool]) -> bool:
+    """The outermost edge of one rule: whatever goes wrong with it, the others are told."""
+    try:
+        return fire()
+    except Exception:
+        logger.exception("unexpected failure of alert %s", rule_id)
+        return False
 
 
 # --- Low balance ------------------------------------------------------------------------------------
@@ -103,13 +120,13 @@ def arm() -> None:
         cursor.execute(ARM)
 
 
-def low_balances() -> list[tuple[UUID, UUID]]:
+def low_balances() -> list[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(LOW, [QUIET_S])
-        return list(cursor.fetchall())
+        return [rule_id for (rule_id,) in cursor.fetchall()]
 
 
-def fire_low(rule_id: UUID, organization_id: UUID) -> bool:
+def fire_low(rule_id: UUID) -> bool:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(FIRE_LOW, [rule_id])
         fired = cursor.fetchone()
@@ -142,8 +159,6 @@ def crossed(budget: Budget) -> list[int]:
 
 def fire_budget(budget: Budget) -> bool:
     reached = crossed(budget)
-    if not reached:
-        return False
     guard: dict[str, Any] = {
         "rule": budget.rule_id,
         "start": budget.start,

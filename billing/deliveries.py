@@ -30,16 +30,18 @@ ERROR_CHARACTERS_MAX = 200
 GONE = 410  # the receiver says that it will never take one again
 
 CLAIM = """
-UPDATE billing_delivery SET attempts = attempts + 1, due_at = now() + make_interval(secs => %s)
-WHERE id = (SELECT id FROM billing_delivery WHERE delivered_at IS NULL AND gave_up_at IS NULL AND due_at <= now()
-            ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+UPDATE billing_delivery SET attempts = attempts + 1, due_at = statement_timestamp() + make_interval(secs => %s)
+WHERE id = (
+    SELECT id FROM billing_delivery
+    WHERE delivered_at IS NULL AND gave_up_at IS NULL AND due_at <= statement_timestamp()
+    ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
 # Only by whoever claimed it last: one whose lease ran out has nothing to say any more.
 MINE = "UPDATE billing_delivery SET {} WHERE id = %s AND attempts = %s AND delivered_at IS NULL AND gave_up_at IS NULL"
-DELIVERED = MINE.format("delivered_at = now(), last_status = %s, last_error = ''")
-POSTPONED = MINE.format("due_at = now() + make_interval(secs => %s), last_status = %s, last_error = %s")
-GAVE_UP = MINE.format("gave_up_at = now(), last_status = %s, last_error = %s")
+DELIVERED = MINE.format("delivered_at = statement_timestamp(), last_status = %s, last_error = ''")
+POSTPONED = MINE.format("due_at = statement_timestamp() + make_interval(secs => %s), last_status = %s, last_error = %s")
+GAVE_UP = MINE.format("gave_up_at = statement_timestamp(), last_status = %s, last_error = %s")
 
 
 class Pass(NamedTuple):

@@ -6,17 +6,20 @@ a notification twice, with the same id, and never not at all without a delivery 
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
 
 from accounts.models import Membership, User
 from billing.notice_models import Delivery, Notification, WebhookEndpoint
 
 logger = logging.getLogger(__name__)
 
+KEPT = timedelta(days=180)
 # Who hears of money unless somebody else is named.
 MONEY_ROLES = (Membership.Role.OWNER, Membership.Role.BILLING)
 
@@ -53,6 +56,16 @@ def notify_operator(kind: str, dedupe_key: str, payload: Mapping[str, Any]) -> N
         logger.error("for the operator: %s (%s)", kind, dedupe_key)
         _address(notification, Delivery.Channel.EMAIL, settings.OPERATOR_EMAILS)
     return notification
+
+
+def forget_old() -> int:
+    """Remove what was told long ago; how many rows. What is still on its way stays."""
+    old = Notification.objects.filter(created_at__lt=datetime.now(UTC) - KEPT)
+    on_its_way = Delivery.objects.filter(
+        notification=OuterRef("pk"), delivered_at__isnull=True, gave_up_at__isnull=True
+    )
+    _, removed = old.filter(~Exists(on_its_way)).delete()
+    return removed.get("billing.Notification", 0)
 
 
 def _store(

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from billing import alerts, deliveries, rollups, statement_files, sweeper
+from billing import alerts, deliveries, notices, rollups, statement_files, sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -40,3 +40,8 @@ def announce_statements() -> None:
     told = statement_files.announce()
     if told:
         logger.info("announced the statements of %d organizations", told)
+
+
+@shared_task(name="billing.tasks.forget_notices")
+def forget_notices() -> None:
+    logger.info("forgot %d old notifications", notices.forget_old())

@@ -12,5 +12,6 @@ class QuantizedConfig(AppConfig):
     def ready(self) -> None:
         register(checks.secrets_differ, Tags.security)
         register(checks.public_host_is_allowed, Tags.security)
+        register(checks.mail_is_sent, Tags.security, deploy=True)
         admin.site.site_header = admin.site.site_title = "Quantized"
         admin.site.index_title = "Administration"

@@ -50,5 +50,10 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "schedule": crontab(minute="7", day_of_month="1-3"),
             "options": {"expires": 1800},
         },
+        "forget-notices": {
+            "task": "billing.tasks.forget_notices",
+            "schedule": crontab(hour="4", minute="41"),
+            "options": {"expires": 1800},
+        },
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
     }

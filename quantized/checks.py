@@ -33,3 +33,16 @@ def public_host_is_allowed(app_configs: Sequence[AppConfig] | None, **kwargs: An
             id="quantized.W001",
         )
     ]
+
+
+def mail_is_sent(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """A deployment check: `make run` prints its mails, and that is fine."""
+    if settings.EMAIL_URL or settings.DEBUG:
+        return []
+    return [
+        Warning(
+            "EMAIL_URL is not set: mails are printed to the worker's log and sent to nobody.",
+            hint="Set it to your mail server, e.g. smtp+tls://user:password@mail.example.com:587.",
+            id="quantized.W003",
+        )
+    ]

@@ -169,7 +169,7 @@ def test_one_private_address_among_public_ones_is_enough(monkeypatch, others: tu
 def test_other_spellings_of_this_machine(monkeypatch, host: str) -> None:
     """The real resolver: whatever it makes of them is looked at."""
     monkeypatch.setattr(socket, "create_connection", refuse_connections)
-    with pytest.raises((Refused, Failed), match="not public|cannot be resolved"):
+    with pytest.raises((Refused, Failed), match=r"not public|cannot be resolved"):
         post(f"https://{host}/", b"{}", {})
 
 
@@ -282,9 +282,7 @@ def certificate(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
     path.write_bytes(
         made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path
 
