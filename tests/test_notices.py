@@ -81,7 +81,7 @@ def test_twenty_at_once_tell_once(live_db: None) -> None:
 
 
 def test_what_was_told_long_ago_is_forgotten(cast: Cast) -> None:
-    waiting, done, fresh = (notices.notify(cast.organization.pk, "x", {}) for _ in range(3))
+    waiting, _, fresh = (notices.notify(cast.organization.pk, "x", {}) for _ in range(3))
     Notification.objects.exclude(pk=fresh.pk).update(created_at=datetime.now(UTC) - timedelta(days=181))
     Delivery.objects.exclude(notification=waiting).update(delivered_at=datetime.now(UTC))
     assert notices.forget_old() == 1

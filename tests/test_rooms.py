@@ -12,7 +12,20 @@ ROOMS = ("quantized", "completions", "billing", "accounts")
 # What a room shows to those that stand on it; everything else is its own business.
 DOORS = {
     "completions": {"api_auth", "catalog", "errors", "gateway", "upstream", "views"},
-    "billing": {"ledger", "lookups", "models", "money", "services", "usage_report"},
+    "billing": {
+        "alerts",
+        "ledger",
+        "lookups",
+        "models",
+        "money",
+        "monthly",
+        "notice_models",
+        "notices",
+        "services",
+        "statement_files",
+        "usage_report",
+        "webhooks",
+    },
     "accounts": {
         "addresses",
         "keys",

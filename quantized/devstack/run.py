@@ -115,7 +115,7 @@ def start(root: Path, url: str, port: int, processes: Processes) -> Stack:
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Open streams may not hold up Ctrl-C for as long as they may hold up a deployment."""
     told = {"DJANGO_SETTINGS_MODULE": "quantized.settings", "PYTHONUNBUFFERED": "1", "SHUTDOWN_GRACE_S": "3"}
-    return {**os.environ, **told, **settings}
+    return {"EMAIL_URL": "consolemail://", **os.environ, **told, **settings}
 
 
 def start_upstream(processes: Processes, settings: Mapping[str, str]) -> dict[str, str]:
