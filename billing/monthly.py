@@ -229,13 +229,10 @@ COLUMNS = (
 
 def as_csv(of: Statement) -> str:
     """RFC 4180, between an opening and a closing row. A text that would be a formula begins with '."""
-    rows: list[list[object]] = [
-        [of.start.date(), "opening_balance", "", "", "", "", "", of.opening, exact(of.opening)],
-        *(
-            [line.day, line.kind, harmless(line.reason), harmless(line.model), line.calls or "", *figures(line)]
-            for line in of.lines
-        ),
-        [of.through.date(), "closing_balance", "", "", "", "", "", of.closing, exact(of.closing)],
+    rows: list[tuple[object, ...]] = [
+        (of.start.date(), "opening_balance", "", "", "", "", "", of.opening, exact(of.opening)),
+        *map(cells_of, of.lines),
+        (of.through.date(), "closing_balance", "", "", "", "", "", of.closing, exact(of.closing)),
     ]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
@@ -244,8 +241,9 @@ def as_csv(of: Statement) -> str:
     return text.getvalue()
 
 
-def figures(line: Line) -> tuple[int, str, int, str]:
-    return line.amount, exact(line.amount), line.balance_after, exact(line.balance_after)
+def cells_of(line: Line) -> tuple[object, ...]:
+    told = (line.day, line.kind, harmless(line.reason), harmless(line.model), line.calls or "")
+    return (*told, line.amount, exact(line.amount), line.balance_after, exact(line.balance_after))
 
 
 def harmless(text: str) -> str:
