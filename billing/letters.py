@@ -31,6 +31,8 @@ def letter(kind: str, payload: Payload, organization: str | None, public_url: st
 
 def credits(micro: int) -> str:
     """`1,234.5 credits`: exact, without zeros that say nothing."""
+    if micro == MICRO:
+        return "1 credit"
     whole, rest = divmod(abs(micro), MICRO)
     decimals = f"{rest:06}".rstrip("0")
     return f"{'−' if micro < 0 else ''}{whole:,}{'.' if decimals else ''}{decimals} credits"

@@ -44,11 +44,11 @@ def set_schedule(sender: Celery, **_: Any) -> None:
         },
         "check-alerts": {"task": "billing.tasks.check_alerts", "schedule": ALERT_EVERY_S, "options": {"expires": 60}},
         "send-notices": {"task": "billing.tasks.send_notices", "schedule": SEND_EVERY_S, "options": {"expires": 15}},
-        # Each hour of a month's first days: whoever was not told, because the worker was away, is told then.
+        # Again and again on a month's first days: many organizations, or a worker that was away, take several passes.
         "announce-statements": {
             "task": "billing.tasks.announce_statements",
-            "schedule": crontab(minute="7", day_of_month="1-3"),
-            "options": {"expires": 1800},
+            "schedule": crontab(minute="*/10", day_of_month="1-3"),
+            "options": {"expires": 600},
         },
         "forget-notices": {
             "task": "billing.tasks.forget_notices",

@@ -98,6 +98,14 @@ def mail_address(name: str, default: str) -> str:
     return value
 
 
+def mail_addresses(name: str) -> list[str]:
+    values = [value.strip() for value in env.list(name, default=[])]
+    wrong = [value for value in values if "@" not in value or " " in value]
+    if wrong:
+        raise ImproperlyConfigured(f"{name} must be a list of e-mail addresses, not {wrong[0]!r}")
+    return values
+
+
 # --- Django ---------------------------------------------------------------------------------
 
 SECRET_KEY = secret("SECRET_KEY")
@@ -237,7 +245,7 @@ EMAIL_URL = env.str("EMAIL_URL", default="")
 vars().update(mail_server(EMAIL_URL or "consolemail://"))  # without one, mails are printed: see check quantized.W003
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = mail_address("MAIL_FROM", "Quantized <noreply@localhost>")
-OPERATOR_EMAILS = env.list("OPERATOR_EMAILS", default=[])
+OPERATOR_EMAILS = mail_addresses("OPERATOR_EMAILS")
 WEBHOOK_ALLOW_PRIVATE = flag("WEBHOOK_ALLOW_PRIVATE", False)
 STATEMENT_ISSUER = [line.strip() for line in env.str("STATEMENT_ISSUER", default="Quantized").split("|")]
 

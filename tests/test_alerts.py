@@ -1,5 +1,6 @@
 """Alerts: every crossing is told once, whatever goes back and forth and however many look at once."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +12,14 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Membership, Organization
 from accounts.services import Invalid, add_member, create_user
-from billing import alerts, webhooks
+from billing import alerts, tasks, webhooks
 from billing.alerts import Budget, crossed
 from billing.models import Wallet
 from billing.notice_models import AlertRule, Delivery, Notification
 from tests.cast import Cast, make_cast
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do
+from tests.webhook_receiver import receiving
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
 LATER = timedelta(seconds=alerts.QUIET_S)
@@ -331,6 +333,20 @@ def test_only_those_it_names(alice: Tenant) -> None:
     call(alice, 600)
     alerts.evaluate()
     assert list(Delivery.objects.values_list("target", flat=True)) == ["cfo@example.org"]
+
+
+def test_from_the_call_to_the_mailbox_and_the_receiver(alice: Tenant, settings, mailoutbox) -> None:
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    email = owned(alice)
+    with receiving() as receiver:
+        endpoint, _ = webhooks.create_endpoint(alice.id, receiver.url())
+        low(alice, webhook_id=endpoint.pk)
+        call(alice, 600)
+        for _ in range(3):
+            tasks.check_alerts()
+            tasks.send_notices()
+    assert [mail.to for mail in mailoutbox] == [[email]]
+    assert [json.loads(body)["type"] for _, _, body in receiver.got] == ["balance.low"]
 
 
 # --- The rules --------------------------------------------------------------------------------------

@@ -6,14 +6,17 @@ from uuid import uuid4
 
 import pytest
 from django.core import mail as django_mail
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from accounts.models import Membership, User
 from accounts.services import add_member, create_user
-from billing import deliveries, mails, notices
+from billing import deliveries, mails, notices, tasks
 from billing.deliveries import Pass
 from billing.letters import credits, letter
 from billing.notice_models import Delivery, Notification
+from quantized import settings as quantized_settings
+from quantized.celery import app
 from quantized.checks import mail_is_sent
 from tests.cast import Cast, make_cast
 from tests.ledger_cast import Tenant, at_once
@@ -186,7 +189,7 @@ def test_every_kind_has_words(kind: str, payload: dict[str, object], subject: st
     ("micro", "text"),
     [
         (0, "0 credits"),
-        (1_000_000, "1 credits"),
+        (1_000_000, "1 credit"),
         (1_234_500_000, "1,234.5 credits"),
         (-1, "−0.000001 credits"),
         (2**63 - 1, "9,223,372,036,854.775807 credits"),
@@ -235,3 +238,43 @@ def test_mail_that_is_only_printed_says_so(cast: Cast, settings, caplog) -> None
     deliveries.send_due()
     assert "EMAIL_URL is not set" in caplog.text
     assert len(django_mail.outbox) == 1
+
+
+# --- Settings and schedule --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["mail.example.com", "http://mail.example.com", "smtp://user:hidden@mail:port"])
+def test_a_wrong_mail_server_is_named_and_its_password_is_not(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="EMAIL_URL must be a URL of one of the kinds") as caught:
+        quantized_settings.mail_server(url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_mail_servers_url_is_taken_apart() -> None:
+    found = quantized_settings.mail_server("smtp+tls://user%40x:pass@mail.example.com:587")
+    assert {name: found[name] for name in ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_USE_TLS")} == {
+        "EMAIL_HOST": "mail.example.com",
+        "EMAIL_PORT": 587,
+        "EMAIL_HOST_USER": "user@x",
+        "EMAIL_USE_TLS": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("helper", "name", "value"),
+    [("mail_address", "MAIL_FROM", "nobody"), ("mail_addresses", "OPERATOR_EMAILS", "ops@example.com,nobody")],
+)
+def test_an_address_that_is_none_is_named(monkeypatch, helper: str, name: str, value: str) -> None:
+    monkeypatch.setitem(quantized_settings.env.ENVIRON, name, value)
+    arguments = [name, "a@b"] if helper == "mail_address" else [name]
+    with pytest.raises(ImproperlyConfigured, match=name):
+        getattr(quantized_settings, helper)(*arguments)
+
+
+@pytest.mark.parametrize("name", ["check_alerts", "send_notices", "announce_statements", "forget_notices"])
+def test_the_beat_runs_each_task_any_number_of_times(db: None, name: str) -> None:
+    scheduled = [entry["task"] for entry in app.conf.beat_schedule.values()]
+    assert scheduled.count(f"billing.tasks.{name}") == 1
+    for _ in range(3):
+        getattr(tasks, name)()
+    assert Notification.objects.count() == 0
