@@ -248,6 +248,19 @@ def test_a_long_month_goes_over_many_pages(clock: DatabaseClock, alice: Tenant) 
     assert pages(statement_pdf.as_pdf(statement, ["Example Ltd"])) == 6
 
 
+@pytest.mark.parametrize("name", ["株式会社", "🦊 Fox", "שלום", "x" * 200, "a\u0301"])
+def test_a_name_the_font_does_not_have_is_no_failure(clock: DatabaseClock, alice: Tenant, name: str) -> None:
+    Organization.objects.filter(pk=alice.id).update(name=name)
+    do(alice.post(2**62, reason=f"{name}\nand a second line " + "y" * 300))
+    assert pages(statement_files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+
+
+def test_a_month_without_anything(clock: DatabaseClock, alice: Tenant) -> None:
+    found = monthly.statement(alice.id, 2026, 9)
+    assert (found.opening, found.lines, found.models, found.closing) == (0, (), (), 0)
+    assert pages(statement_files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+
+
 # --- Files, command, announcement -------------------------------------------------------------------
 
 

@@ -352,8 +352,12 @@ def test_whoever_dies_with_a_delivery_leaves_it_to_the_next(
     assert dead is not None
     assert deliveries.claim() is None, "it is leased"
     make_due()
-    assert deliveries.send_due() == Pass(1, 0, 0)
-    assert deliveries.record(dead, deliveries.Outcome("too late")) == "overtaken"
+    heir = deliveries.claim()
+    assert heir is not None
+    assert deliveries.record(dead, deliveries.Outcome("too late")) == "overtaken", "it was given to another one"
+    assert state(delivery) == (2, False, False, None, "")
+    assert deliveries.record(heir, deliveries.attempt(heir)) == "delivered"
+    assert deliveries.record(heir, deliveries.Outcome("too late")) == "overtaken", "it has ended"
     assert state(delivery) == (2, True, False, 204, "")
 
 
