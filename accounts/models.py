@@ -232,3 +232,33 @@ class LogInThrottle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.attempts} since {self.window_started_at:%Y-%m-%d %H:%M}"
+
+
+class AuditEntry(models.Model):
+    """Who did what, to whom and why: added by accounts/audit.py, and never changed (migration 0020).
+
+    No foreign keys: it has to outlive whom it names.
+    """
+
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    actor = models.CharField(max_length=254)  # an e-mail address, or the name of a command or task
+    action = models.CharField(max_length=64)  # e.g. "grant", "suspend", "price.change"
+    target = models.CharField(max_length=200)  # e.g. "organization 3f2a…", "route 12"
+    organization_id = models.UUIDField(null=True, blank=True)
+    reason = models.TextField(blank=True, default="")
+    details = models.JSONField(default=dict, blank=True)  # figures and names; never a secret, never text of a call
+
+    class Meta:
+        verbose_name_plural = "audit log"
+        constraints = (
+            models.CheckConstraint(
+                name="accounts_auditentry_says_who_and_what", condition=~Q(actor="") & ~Q(action="")
+            ),
+        )
+        indexes = (
+            models.Index(fields=["-at"], name="audit_by_time"),
+            models.Index(fields=["organization_id", "-at"], name="audit_by_organization"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor}"

@@ -330,3 +330,50 @@ class RollUpState(models.Model):
 
     def __str__(self) -> str:
         return f"rolled up through {self.through:%Y-%m-%d %H:%M}"
+
+
+class Operation(models.Model):
+    """What an operator asked to be done to an organization's account: once, with a reason, and above a threshold
+    only when a second operator agrees. Written by billing/operations.py."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", "Grant credits"
+        DEDUCT = "deduct", "Deduct credits"
+        REFUND = "refund", "Refund a purchase"
+        UNLIMITED = "unlimited", "Make unlimited"
+        LIMITED = "limited", "Make limited again"
+        OVERDRAFT = "overdraft", "Set the overdraft"
+        SUSPEND = "suspend", "Suspend"
+        REACTIVATE = "reactivate", "Reactivate"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DONE = "done"
+        DECLINED = "declined"
+
+    id = models.UUIDField(primary_key=True)  # made before the form is shown: sent twice, it happens once
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="operations")
+    kind = models.CharField(max_length=10, choices=Kind)
+    amount = models.BigIntegerField(default=0)  # micro-credits; of an overdraft the new one
+    expires_at = models.DateTimeField(null=True, blank=True)  # of granted credits
+    reason = models.TextField()
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    requested_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(auto_now_add=True)
+    decided_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=0), name="operation_amount_not_negative"),
+            models.CheckConstraint(condition=~Q(reason=""), name="operation_names_its_reason"),
+            models.CheckConstraint(
+                condition=Q(state="waiting", decided_by__isnull=True, decided_at__isnull=True)
+                | Q(state__in=["done", "declined"], decided_by__isnull=False, decided_at__isnull=False),
+                name="operation_decided_or_waiting",
+            ),
+        ]
+        indexes = [models.Index(fields=["requested_at"], condition=Q(state="waiting"), name="operation_waiting")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.organization}"

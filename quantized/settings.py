@@ -279,6 +279,7 @@ if CREDITS_PER_USD <= 0:
 if not 0 <= MARGIN < 1:
     raise ImproperlyConfigured("MARGIN must be at least 0 and below 1")
 OUTPUT_FLOOR_TOKENS = integer("OUTPUT_FLOOR_TOKENS", 256)
+APPROVAL_ABOVE_MICRO = integer("APPROVAL_ABOVE_MICRO", 10_000_000_000, at_least=0)
 
 # --- Times and sizes ------------------------------------------------------------------------
 

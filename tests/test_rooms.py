@@ -21,6 +21,7 @@ DOORS = {
         "monthly",
         "notice_models",
         "notices",
+        "operations",
         "services",
         "statement_files",
         "usage_report",
@@ -28,6 +29,7 @@ DOORS = {
     },
     "accounts": {
         "addresses",
+        "audit",
         "keys",
         "management",
         "models",
