@@ -15,7 +15,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from accounts.models import Organization
+from accounts.models import Organization, User
 from billing import money
 from billing.models import Price
 from completions import secrets
@@ -211,6 +211,35 @@ class Route(models.Model):
     def missing_prices(self) -> list[str]:
         offered = [name for name in money.CLASSES if getattr(self.price, name, None) is not None]
         return missing_prices(self.capabilities, offered)
+
+
+class PriceChange(models.Model):
+    """A price version that a route takes at a given time; completions/price_changes.py puts it there."""
+
+    route = models.ForeignKey(Route, models.CASCADE, related_name="price_changes")
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+")
+    effective_from = models.DateTimeField()
+    reason = models.TextField()
+    requested_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(auto_now_add=True)
+    applied_at = models.DateTimeField(null=True, editable=False)
+    cancelled_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(applied_at__isnull=True) | Q(cancelled_at__isnull=True), name="price_change_ends_once"
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="price_change_names_its_reason"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["effective_from"], condition=Q(applied_at=None, cancelled_at=None), name="price_change_due"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.route}: {self.price}"
 
 
 def unknown_capabilities(capabilities: Any) -> list[Any]:

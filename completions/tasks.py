@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from completions import reconciliation
+from completions import price_changes, reconciliation
 from completions.models import IdempotentCall
 
 logger = logging.getLogger(__name__)
@@ -23,3 +23,9 @@ def reconcile() -> None:
     done = reconciliation.reconcile()
     if done.checked:
         logger.info("reconciled: %s", done)
+
+
+@shared_task(name="completions.tasks.apply_price_changes")
+def apply_price_changes() -> None:
+    if applied := price_changes.apply_due():
+        logger.info("%d prices came into force", applied)

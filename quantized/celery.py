@@ -15,6 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 RECONCILE_EVERY_S = 60
 ALERT_EVERY_S = 60
 SEND_EVERY_S = 15
+PRICES_EVERY_S = 10
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -32,6 +33,11 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "options": {"expires": settings.SWEEP_EVERY_S},
         },
         "reconcile": {"task": "completions.tasks.reconcile", "schedule": RECONCILE_EVERY_S, "options": {"expires": 60}},
+        "apply-price-changes": {
+            "task": "completions.tasks.apply_price_changes",
+            "schedule": PRICES_EVERY_S,
+            "options": {"expires": PRICES_EVERY_S},
+        },
         "forget-answers": {
             "task": "completions.tasks.forget_answers",
             "schedule": crontab(minute="17"),

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0020_audit_log'),
-        ('billing', '0007_index_corrections'),
+        ('billing', '0030_notices'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
