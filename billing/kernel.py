@@ -93,6 +93,7 @@ class Hold(msgspec.Struct):
     provider: str = ""
     provider_ref: str = ""
     dispatched_at: datetime | None = None
+    rate_id: int | None = None
     balance_after: int | None = None  # of its usage entry; read with the hold, not a column of it
 
 
@@ -169,6 +170,7 @@ class Reserve(Command, frozen=True, kw_only=True, tag=True):
     amount: int
     floor: int
     life_s: float
+    rate_id: int | None = None  # what a credit costs, as the call began; None: as it costs today
 
 
 class Mark(Command, frozen=True, kw_only=True, tag=True):
@@ -336,6 +338,7 @@ def _open(books: Books, wallet: Wallet, meter: Meter | None, command: Reserve, a
         state="open",
         created_at=created_at,
         expires_at=created_at + timedelta(seconds=command.life_s),
+        rate_id=command.rate_id,
     )
     books.new_holds.add(command.hold_id)
     wallet.held += amount

@@ -12,8 +12,8 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from accounts.models import ApiKey
-from billing import kernel
-from billing.models import Entry, Hold, Meter, Price, Usage, Wallet
+from billing import kernel, rates
+from billing.models import CreditRate, Entry, Hold, Meter, Price, Usage, Wallet
 
 CALL_KINDS = (Entry.Kind.USAGE, Entry.Kind.LATE_USAGE, Entry.Kind.CORRECTION)
 GENERATION_PREFIX = "gen-"
@@ -45,6 +45,7 @@ class Receipt(msgspec.Struct, frozen=True):
     hold: Hold
     usage: Usage | None
     price: Price  # of the route that answered, which a fail-over may have changed
+    rate: CreditRate  # its cost in credits: / (1 - margin) * credits_per_usd
     status: str
     balance: int  # after the call's last entry; what it is now for a call without one
     corrections: tuple[Entry, ...]
@@ -100,7 +101,7 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
         return None
     holds = Hold.objects.filter(pk=hold_id, wallet_id=organization_id)
     # Hold and usage in one statement: a call that is settled meanwhile is seen before it or after it.
-    hold = holds.select_related("price", "wallet", "usage__price").first()
+    hold = holds.select_related("price", "rate", "wallet", "usage__price").first()
     if hold is None:
         return None
     usage = getattr(hold, "usage", None)
@@ -110,6 +111,7 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
         hold=hold,
         usage=usage,
         price=usage.price if usage else hold.price,
+        rate=rates.of(hold),
         status=_status(hold, usage, corrections),
         balance=entries[-1].balance_after if entries else hold.wallet.posted,
         corrections=corrections,

@@ -58,6 +58,23 @@ class Price(models.Model):
         )
 
 
+class CreditRate(models.Model):
+    """What a dollar of cost sells for: MARGIN and CREDITS_PER_USD as they were when calls began. Immutable."""
+
+    credits_per_usd = models.DecimalField(max_digits=30, decimal_places=12)
+    margin = models.DecimalField(max_digits=13, decimal_places=12)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["credits_per_usd", "margin"], name="credit_rate_once")]
+
+    def __str__(self) -> str:
+        return f"{self.credits_per_usd.normalize():f} credits per USD, margin {self.margin.normalize():f}"
+
+    def to_struct(self) -> money.CreditRate:
+        return money.CreditRate.of(self.credits_per_usd, self.margin, id=self.pk)
+
+
 class Wallet(models.Model):
     """One organization's credits. Narrow and hot: every hold and settlement updates this row."""
 
@@ -102,6 +119,10 @@ class Hold(models.Model):
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     model = models.TextField()
     price = models.ForeignKey(Price, models.PROTECT, related_name="+")
+    # Rates cannot be deleted: a check by the database would lock the one row for every call.
+    rate = models.ForeignKey(
+        CreditRate, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False
+    )
     amount = models.BigIntegerField()
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     actual = models.BigIntegerField(null=True)
@@ -112,6 +133,10 @@ class Hold(models.Model):
     provider = models.TextField(default="")
     provider_ref = models.TextField(default="")
     dispatched_at = models.DateTimeField(null=True)
+    # The sweeper's look-ups of a call that never ended. Written by it alone, without the wallet's lock: no other
+    # column goes with them, and no other writer touches them.
+    sweep_attempts = models.SmallIntegerField(default=0, db_default=0)
+    sweep_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
@@ -135,6 +160,11 @@ class Hold(models.Model):
             models.Index(fields=["expires_at"], condition=Q(state="open"), name="hold_open_by_expiry"),
             models.Index(fields=["wallet"], condition=Q(state="open"), name="hold_open_by_wallet"),
             models.Index(fields=["wallet", "created_at"], name="hold_by_wallet_and_time"),
+            models.Index(
+                fields=["sweep_at"],
+                condition=Q(state__in=["open", "expired"], charged__isnull=True, sweep_at__isnull=False),
+                name="hold_to_look_up",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -240,7 +270,9 @@ class Usage(models.Model):
         MATCHED = "matched"
         CORRECTED = "corrected"
         QUEUED = "queued"  # an extra charge that waits for an operator
-        GAVE_UP = "gave_up"
+        WAIVED = "waived"  # an extra charge that an operator gave up, or that the wallet could not pay at all
+        GAVE_UP = "gave_up"  # `reconcile_reason` says why
+        SWEPT = "swept"  # settled by the sweeper: counts and cost are the provider's own
 
     hold = models.OneToOneField(Hold, models.PROTECT, primary_key=True, related_name="usage")
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_constraint=False)
@@ -275,6 +307,7 @@ class Usage(models.Model):
     reconciliation = models.CharField(max_length=9, choices=Reconciliation, default=Reconciliation.NONE)
     reconcile_at = models.DateTimeField(null=True)
     reconcile_attempts = models.SmallIntegerField(default=0)
+    reconcile_reason = models.TextField(default="", db_default="")
     billed_cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)  # the provider's bill
 
     class Meta:
@@ -377,3 +410,100 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.organization}"
+
+
+class ExtraCharge(models.Model):
+    """What a provider billed beyond what a call was charged: nothing is taken until an operator says so."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        CHARGED = "charged"
+        WAIVED = "waived"
+
+    hold = models.ForeignKey(Hold, models.PROTECT, related_name="extra_charges")
+    version = models.SmallIntegerField(default=1)  # of the call's correction: its entry is keyed recon:<call>:<version>
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+")
+    amount_micro = models.BigIntegerField()
+    call_charged_micro = models.BigIntegerField()  # what the call was charged before
+    billed_cost_usd = models.DecimalField(max_digits=30, decimal_places=18)
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    taken_micro = models.BigIntegerField(default=0)  # what the wallet could pay of it
+    decided_by = models.TextField(default="")
+    decided_at = models.DateTimeField(null=True)
+    reason = models.TextField(default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["hold", "version"], name="extra_charge_once"),
+            models.CheckConstraint(condition=Q(amount_micro__gt=0), name="extra_charge_positive"),
+            models.CheckConstraint(
+                condition=Q(taken_micro__gte=0, taken_micro__lte=F("amount_micro")), name="extra_charge_taken_within"
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(state="waiting", decided_at__isnull=True, decided_by="", taken_micro=0)
+                    | (Q(state="charged", decided_at__isnull=False) & ~Q(decided_by="") & ~Q(reason=""))
+                    | (Q(state="waived", decided_at__isnull=False, taken_micro=0) & ~Q(decided_by="") & ~Q(reason=""))
+                ),
+                name="extra_charge_state_consistent",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(state="waiting"), name="extra_charge_waiting"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount_micro} micro-credits more for {self.hold_id} ({self.state})"
+
+
+class Loss(models.Model):
+    """A call, or a part of one, that cost the operator and that nobody pays. Append-only.
+
+    What a settlement could not take from its wallet is not here: the hold says it (`actual - charged`). Both are
+    listed by billing/losses.py.
+    """
+
+    class Reason(models.TextChoices):
+        NO_REFERENCE = "no_reference"  # begun at a provider that cannot be asked, or whose id of the call died with us
+        UNKNOWN_TO_PROVIDER = "unknown_to_provider"  # begun, and the provider knows nothing of it
+        PROVIDER_SILENT = "provider_silent"  # begun, and the provider could not be asked in time
+        FAILED_WITHOUT_OUTPUT = "failed_without_output"  # billed to us, and the tenant got nothing for it
+        EXTRA_CHARGE_UNPAYABLE = "extra_charge_unpayable"
+        EXTRA_CHARGE_WAIVED = "extra_charge_waived"
+
+    hold = models.OneToOneField(Hold, models.PROTECT, primary_key=True, related_name="loss")
+    reason = models.CharField(max_length=22, choices=Reason)
+    cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)  # None: the provider did not say
+    noted_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "losses"
+        indexes = [models.Index(fields=["noted_at"], name="loss_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.hold_id}: {self.reason}"
+
+
+class ProviderDay(models.Model):
+    """What a provider says a model cost on one UTC day, beside what our usage rows say."""
+
+    day = models.DateField()
+    provider = models.TextField()
+    model = models.TextField()
+    expected_usd = models.DecimalField(max_digits=30, decimal_places=18)  # by our counts and prices
+    charged_micro = models.BigIntegerField()
+    reported_usd = models.DecimalField(max_digits=30, decimal_places=18)
+    prompt_tokens = models.BigIntegerField()
+    completion_tokens = models.BigIntegerField()
+    reported_prompt_tokens = models.BigIntegerField(null=True)  # None: the provider's bill has no counts
+    reported_completion_tokens = models.BigIntegerField(null=True)
+    checked_at = models.DateTimeField()
+    alerted_at = models.DateTimeField(null=True)  # since when the difference is above the threshold
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["day", "provider", "model"], name="provider_day_once")]
+        indexes = [models.Index(fields=["day"], condition=Q(alerted_at__isnull=False), name="provider_day_alerts")]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model} on {self.day}"

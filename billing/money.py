@@ -92,15 +92,16 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class CreditRate(msgspec.Struct, frozen=True):
-    """How many micro-credits one picodollar of cost sells for, as an exact fraction."""
+    """How many micro-credits one picodollar of cost sells for, as an exact fraction; `id` is its row's, if it has one."""
 
     numerator: int
     denominator: int
+    id: int | None = None
 
     @classmethod
-    def of(cls, credits_per_usd: Decimal, margin: Decimal) -> "CreditRate":
+    def of(cls, credits_per_usd: Decimal, margin: Decimal, *, id: int | None = None) -> "CreditRate":
         factor = Fraction(credits_per_usd) * MICRO / (PICO * (1 - Fraction(margin)))
-        return cls(factor.numerator, factor.denominator)
+        return cls(factor.numerator, factor.denominator, id)
 
     def micro(self, cost_pico: int) -> int:
         """Micro-credits for a cost, rounded up to a whole one."""

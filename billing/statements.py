@@ -51,7 +51,8 @@ FROM (SELECT 1) one LEFT JOIN accounts_apikey k ON k.id = ANY(%s) LEFT JOIN bill
 
 HOLDS = """
 SELECT h.id, h.wallet_id, h.key_id, h.user_id, h.model, h.price_id, h.amount, h.state, h.created_at, h.expires_at,
-       h.actual, h.charged, h.resolved_at, h.provider, h.provider_ref, h.dispatched_at, e.balance_after
+       h.actual, h.charged, h.resolved_at, h.provider, h.provider_ref, h.dispatched_at, h.rate_id,
+       e.balance_after
 FROM billing_hold h LEFT JOIN billing_entry e ON e.hold_id = h.id AND e.kind IN ('usage', 'late_usage')
 WHERE h.id = ANY(%s)
 """
@@ -85,10 +86,11 @@ ON CONFLICT (key_id) DO UPDATE SET (day_start, week_start, month_start, day_spen
 
 INSERT_HOLDS = """
 INSERT INTO billing_hold (id, wallet_id, key_id, user_id, model, price_id, amount, state, created_at, expires_at,
-    actual, charged, resolved_at, provider, provider_ref, dispatched_at)
+    actual, charged, resolved_at, provider, provider_ref, dispatched_at, rate_id)
 SELECT * FROM json_to_recordset(%s::json) AS x(id uuid, wallet_id uuid, key_id uuid, user_id bigint, model text,
     price_id bigint, amount bigint, state text, created_at timestamptz, expires_at timestamptz, actual bigint,
-    charged bigint, resolved_at timestamptz, provider text, provider_ref text, dispatched_at timestamptz)
+    charged bigint, resolved_at timestamptz, provider text, provider_ref text, dispatched_at timestamptz,
+    rate_id bigint)
 """
 
 UPDATE_HOLDS = """

@@ -213,6 +213,7 @@ class Gateway:
             amount=self.rate.micro(bound.pico(tokens_max)),
             floor=self.rate.micro(bound.pico(tokens_min)),
             life_s=self._hold_life_s,
+            rate_id=self.rate.id,
         )
         try:
             outcome = await self._writer.submit(command)

@@ -4,19 +4,23 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import connection
 
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
+from billing import rates
 from billing.ledger import Spool, Writer
 from billing.money import CreditRate
-from completions.catalog import Catalog, load_catalog
+from completions.catalog import load_catalog
 from completions.gateway import Gateway
 from completions.upstream import Upstream
 from quantized.database import Listener, Reader
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CATALOG_CHANGED = "catalog"
 CATALOG_LIFE_S = 60  # the safety net under the notification
@@ -52,6 +56,8 @@ class Runtime:
     async def start(self) -> None:
         """Raises when the database cannot be used: better no server than one that refuses every call."""
         await self.writer.start()
+        # The settings are this process's for life: one look for the row that every hold of it will name.
+        self.gateway.rate = (await asyncio.to_thread(read_apart, rates.current)).to_struct()
         await self._load_catalog()
         self._tasks = [
             asyncio.create_task(self.listener.run(), name="listener"),
@@ -94,17 +100,17 @@ class Runtime:
             await self._load_catalog()  # what changed while nobody listened
 
     async def _load_catalog(self) -> None:
-        self.gateway.catalog = await asyncio.to_thread(fresh_catalog)
+        self.gateway.catalog = await asyncio.to_thread(read_apart, load_catalog)
 
     async def _store_used_keys(self) -> None:
         if used := self.directory.take_used():
             await self.reader.execute(USED_SQL, (used,))
 
 
-def fresh_catalog() -> Catalog:
+def read_apart(read: Callable[[], T]) -> T:
     """In a thread of its own: the connection it used must not outlive the call."""
     try:
-        return load_catalog()
+        return read()
     finally:
         connection.close()
 

@@ -49,6 +49,8 @@ def decimal(name: str, default: str) -> Decimal:
         raise ImproperlyConfigured(f"{name} must be a decimal number, not {env.str(name)!r}") from None
     if not value.is_finite():
         raise ImproperlyConfigured(f"{name} must be a finite decimal number")
+    if int(value.normalize().as_tuple().exponent) < -12:  # as the ledger keeps it with every call
+        raise ImproperlyConfigured(f"{name} must have at most 12 decimals")
     return value
 
 
