@@ -131,6 +131,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: int | None = None
     reconciliation: str = "none"
     reconcile_after_s: int | None = None
+    billed_cost_usd: Decimal | None = None  # of a call that is settled by its provider's bill
 
 
 class Books(msgspec.Struct):

@@ -115,14 +115,15 @@ INSERT INTO billing_usage (hold_id, wallet_id, key_id, user_id, recorded_at, mod
     streamed, cancelled, estimated, finish_reason, error_code, prompt_tokens, completion_tokens, cached_tokens,
     cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, images,
     web_searches, cost_pico, reported_cost_usd, charged, attempts, first_token_ms, latency_ms, reconciliation,
-    reconcile_at, reconcile_attempts)
+    billed_cost_usd, reconcile_at, reconcile_attempts)
 SELECT x.*, 0 FROM json_to_recordset(%s::json) AS x(hold_id uuid, wallet_id uuid, key_id uuid, user_id bigint,
     recorded_at timestamptz, model text, provider text, provider_ref text, price_id bigint, streamed boolean,
     cancelled boolean, estimated boolean, finish_reason text, error_code text, prompt_tokens bigint,
     completion_tokens bigint, cached_tokens bigint, cache_write_5m_tokens bigint, cache_write_1h_tokens bigint,
     reasoning_tokens bigint, audio_input_tokens bigint, audio_output_tokens bigint, images bigint,
     web_searches bigint, cost_pico bigint, reported_cost_usd numeric, charged bigint, attempts jsonb,
-    first_token_ms integer, latency_ms integer, reconciliation text, reconcile_at timestamptz)
+    first_token_ms integer, latency_ms integer, reconciliation text, billed_cost_usd numeric,
+    reconcile_at timestamptz)
 """
 
 

@@ -4,16 +4,9 @@ import logging
 
 from celery import shared_task
 
-from billing import alerts, deliveries, notices, rollups, statement_files, sweeper
+from billing import alerts, deliveries, notices, rollups, statement_files
 
 logger = logging.getLogger(__name__)
-
-
-@shared_task(name="billing.tasks.sweep_holds")
-def sweep_holds() -> None:
-    swept = sweeper.sweep()
-    if swept.expired:
-        logger.warning("expired %d holds of calls that never ended; %d open", swept.expired, swept.pending)
 
 
 @shared_task(name="billing.tasks.roll_up")

@@ -5,6 +5,7 @@ loads its catalog anew; see completions/catalog.py for what a request sees of th
 """
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ PRICED_CAPABILITIES = {
     "image_output": "image",
 }
 
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PRIVATE_NETWORKS = tuple(
     ip_network(text) for text in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 )
@@ -116,6 +118,17 @@ class Provider(models.Model):
             _ = self.secret
         except secrets.SecretUnreadable as error:
             raise ValidationError({"base_url": f"Enter the secret again: {error}."}) from error
+
+
+class LookupPace(models.Model):
+    """How fast a provider is asked for bills, by all workers together; see generations.py."""
+
+    provider = models.TextField(primary_key=True)  # its name: the pace outlives the row
+    free_at = models.DateTimeField(default=LONG_AGO)  # the look-ups taken so far are paid off by then
+    paused_until = models.DateTimeField(default=LONG_AGO)  # the provider has said so
+
+    def __str__(self) -> str:
+        return f"{self.provider} from {self.free_at}"
 
 
 class IdempotentCall(models.Model):

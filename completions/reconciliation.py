@@ -1,36 +1,33 @@
 """Reconciliation: what a provider finally billed for a call against what we charged for it.
 
-OpenRouter knows the cost of every generation, a little after it ended. A pass looks up the calls
-that are due, a bounded number of them. What the tenant paid too much is refunded at once as a
-`correction` entry; what is missing waits in the operator's queue (`reconciliation = queued`). Entries
-are keyed by the call, so a pass may run twice or side by side. Synchronous: for Celery and commands.
+OpenRouter knows the cost of every generation, a little after it ended. A pass claims calls that are due, as many as
+the provider's pace allows, and looks them up. What the tenant paid too much is refunded at once as a `correction`
+entry; what is missing waits for an operator (billing/charges.py); what was billed for a call that the tenant got
+nothing of is the operator's loss. A claim keeps others away, and entries are keyed by the call: passes may run twice
+or side by side. Synchronous: for Celery and commands.
 """
 
-import json
 import logging
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-import requests
-from django.conf import settings
 from django.db import transaction
+from django.db.models import F, QuerySet
 from django.utils import timezone
-from urllib3.exceptions import HTTPError
 
-from billing import ledger, money
-from billing.models import Usage
-from completions import models
-from completions.catalog import endpoint
-from completions.secrets import SecretUnreadable
+from billing import ledger, losses, money, rates
+from billing.charges import correction_key, queue_extra
+from billing.models import Hold, Loss, Usage
+from completions.generations import CLAIM_S, LookupFailed, Lookups, lookups, paced
 
 logger = logging.getLogger(__name__)
 
-CALLS_PER_PASS = 200
-LOOKUP_TIMEOUT_S = (3.05, 10)
-ANSWER_BYTES_MAX = 256 * 1024
 # 404 until OpenRouter has written it down: seconds usually, much longer after an interrupted stream.
 RETRY_AFTER_S = (5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+UNKNOWN = "unknown_to_provider"
+SILENT = "provider_silent"
 PENDING = Usage.Reconciliation.PENDING
 
 
@@ -41,94 +38,109 @@ class Pass(NamedTuple):
     pending: int
 
 
-class LookupFailed(Exception):
-    """The provider's side does not answer: the pass ends. The call it failed for waits longer, so that the next
-    pass begins with another."""
-
-
 def reconcile() -> Pass:
     """One pass over the calls that are due."""
+    states: Counter[str] = Counter()
     due = Usage.objects.filter(reconciliation=PENDING, reconcile_at__lte=timezone.now())
-    states: list[str] = []
-    for usage in due.select_related("hold").order_by("reconcile_at")[:CALLS_PER_PASS]:
-        try:
-            states.append(_check(usage))
-        except LookupFailed as failure:
-            logger.warning("reconciliation stopped: %s", failure)
-            _postpone(usage)
-            break
+    for provider in due.values_list("provider", flat=True).distinct().order_by("provider"):
+        with lookups(provider) as asking:
+            states += _reconcile(asking)
     return Pass(
-        checked=len(states),
-        corrected=states.count(Usage.Reconciliation.CORRECTED),
-        queued=states.count(Usage.Reconciliation.QUEUED),
+        checked=states.total(),
+        corrected=states[Usage.Reconciliation.CORRECTED],
+        queued=states[Usage.Reconciliation.QUEUED],
         pending=Usage.objects.filter(reconciliation=PENDING).count(),
     )
 
 
-def _check(usage: Usage) -> str:
-    billed_usd = _look_up(usage)
-    return _postpone(usage) if billed_usd is None else _compare(usage, billed_usd)
+def _reconcile(asking: Lookups) -> Counter[str]:
+    """The end of each call that was looked up. A provider that fails is left alone for this pass."""
+    states: Counter[str] = Counter()
+    claimed = _claim(asking.provider)
+    while claimed and asking.has_time:
+        usage = claimed.pop(0)
+        try:
+            states[_check(asking, usage)] += 1
+        except LookupFailed as failure:
+            logger.warning("reconciliation stopped: %s", failure)
+            states[_retry(usage, SILENT)] += 1
+            if not failure.is_of_the_call:
+                break
+    _give_back(asking.provider, claimed)
+    return states
 
 
-def _look_up(usage: Usage) -> Decimal | None:
-    """What the provider billed, in USD; None while it does not know the call."""
-    try:
-        base_url, secret = endpoint(models.Provider.objects.get(name=usage.provider))
-        status, body = _get(f"{base_url}/generation", usage.provider_ref, secret)
-    except (models.Provider.DoesNotExist, SecretUnreadable, requests.RequestException, HTTPError, OSError) as error:
-        raise LookupFailed(f"{usage.provider}: {type(error).__name__}") from error
-    if status == 404:
-        return None
-    if status != 200:
-        raise LookupFailed(f"{usage.provider} answered {status}")
-    return _total_cost(usage, body)
+# --- whose turn it is -----------------------------------------------------------------------
 
 
-def _get(url: str, generation_id: str, secret: str) -> tuple[int, bytes]:
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no .netrc in place of our secret
-        answer = session.get(
-            url,
-            params={"id": generation_id},
-            headers={"Authorization": f"Bearer {secret}"},
-            timeout=LOOKUP_TIMEOUT_S,
-            allow_redirects=False,
-            stream=True,
-        )
-        return answer.status_code, answer.raw.read(ANSWER_BYTES_MAX, decode_content=True)
+def _claim(provider: str) -> list[Usage]:
+    """Due calls of this provider that nobody else looks up now; the attempt is counted, whatever becomes of it."""
+    now = timezone.now()
+    due = Usage.objects.filter(reconciliation=PENDING, reconcile_at__lte=now, provider=provider)
+    with paced(provider) as allowance:
+        locked = due.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by("reconcile_at")
+        ids = list(locked.values_list("pk", flat=True)[: allowance.left])
+        until = now + timedelta(seconds=CLAIM_S)
+        Usage.objects.filter(pk__in=ids).update(reconcile_at=until, reconcile_attempts=F("reconcile_attempts") + 1)
+        allowance.take(len(ids))
+    mine = Usage.objects.filter(pk__in=ids).select_related("hold__rate")
+    return sorted(mine, key=lambda usage: (usage.reconcile_attempts, usage.recorded_at))
 
 
-def _total_cost(usage: Usage, body: bytes) -> Decimal:
-    try:
-        cost = json.loads(body, parse_float=Decimal, parse_int=Decimal)["data"]["total_cost"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LookupFailed(f"{usage.provider} sent no cost for {usage.provider_ref}") from error
-    if not isinstance(cost, Decimal) or not cost.is_finite() or cost < 0:
-        raise LookupFailed(f"{usage.provider} sent a cost that is none for {usage.provider_ref}")
-    return cost
+def _give_back(provider: str, claimed: list[Usage]) -> None:
+    """Calls that this pass did not come to are due again, as if they had not been claimed."""
+    for usage in claimed:
+        _mine(usage).update(reconcile_at=timezone.now(), reconcile_attempts=usage.reconcile_attempts - 1)
+    if claimed:
+        with paced(provider) as allowance:
+            allowance.take(-len(claimed))
 
 
-def _postpone(usage: Usage) -> str:
-    attempt = usage.reconcile_attempts
-    if attempt >= len(RETRY_AFTER_S):
-        return _store(usage, Usage.Reconciliation.GAVE_UP)
-    due = timezone.now() + timedelta(seconds=RETRY_AFTER_S[attempt])
-    rows = Usage.objects.filter(pk=usage.pk, reconciliation=PENDING, reconcile_attempts=attempt)
-    rows.update(reconcile_at=due, reconcile_attempts=attempt + 1)
+def _mine(usage: Usage) -> QuerySet[Usage]:
+    """The row, as long as it is as we claimed it."""
+    attempts = usage.reconcile_attempts
+    return Usage.objects.filter(pk=usage.pk, reconciliation=PENDING, reconcile_attempts=attempts)
+
+
+# --- one call -------------------------------------------------------------------------------
+
+
+def _check(asking: Lookups, usage: Usage) -> str:
+    generation = asking.ask(usage.provider_ref)
+    return _retry(usage, UNKNOWN) if generation is None else _compare(usage, generation.cost_usd)
+
+
+def _retry(usage: Usage, reason: str) -> str:
+    """Later, or never again: with the reason of the last attempt."""
+    pauses = RETRY_AFTER_S[usage.reconcile_attempts - 1 :]
+    if not pauses:
+        return _store(usage, Usage.Reconciliation.GAVE_UP, reason=reason)
+    _mine(usage).update(reconcile_at=timezone.now() + timedelta(seconds=pauses[0]))
     return PENDING
 
 
 @transaction.atomic
 def _compare(usage: Usage, billed_usd: Decimal) -> str:
-    rate = money.CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN)
-    missing_micro = rate.micro(money.pico(billed_usd)) - usage.charged
-    if missing_micro < 0:
-        _refund(usage, -missing_micro)
-        return _store(usage, Usage.Reconciliation.CORRECTED, billed_usd)
+    """The first to store the end of a call makes its entry, in the same transaction."""
+    billed_micro = rates.struct(usage.hold).micro(money.pico(billed_usd))
+    missing_micro = billed_micro - usage.charged
+    if usage.hold.state == Hold.State.VOIDED:
+        end = Usage.Reconciliation.MATCHED
+    elif missing_micro < 0:
+        end = Usage.Reconciliation.CORRECTED
     # What the wallet could not pay when the call ended is the operator's loss already, not a second claim.
-    if missing_micro > 0 and usage.hold.actual == usage.charged:
-        return _store(usage, Usage.Reconciliation.QUEUED, billed_usd)
-    return _store(usage, Usage.Reconciliation.MATCHED, billed_usd)
+    elif missing_micro > 0 and usage.hold.actual == usage.charged:
+        end = Usage.Reconciliation.QUEUED
+    else:
+        end = Usage.Reconciliation.MATCHED
+    state = _store(usage, end, billed_usd)
+    if state == Usage.Reconciliation.CORRECTED:
+        _refund(usage, -missing_micro)
+    elif state == Usage.Reconciliation.QUEUED:
+        queue_extra(usage.hold, missing_micro, billed_usd)
+    elif state == Usage.Reconciliation.MATCHED and usage.hold.state == Hold.State.VOIDED and billed_usd:
+        losses.note(usage.pk, Loss.Reason.FAILED_WITHOUT_OUTPUT, billed_usd)
+    return state
 
 
 def _refund(usage: Usage, micro: int) -> None:
@@ -138,12 +150,13 @@ def _refund(usage: Usage, micro: int) -> None:
         micro,
         actor="reconciliation",
         reason=f"{usage.provider} billed less than was charged",
-        idempotency_key=f"recon:{usage.pk}:1",
+        idempotency_key=correction_key(usage.pk),
         hold_id=usage.pk,
     )
 
 
-def _store(usage: Usage, state: str, billed_usd: Decimal | None = None) -> str:
-    rows = Usage.objects.filter(pk=usage.pk, reconciliation=PENDING)
-    changed = rows.update(reconciliation=state, billed_cost_usd=billed_usd, reconcile_at=None)
+def _store(usage: Usage, state: str, billed_usd: Decimal | None = None, *, reason: str = "") -> str:
+    changed = _mine(usage).update(
+        reconciliation=state, billed_cost_usd=billed_usd, reconcile_at=None, reconcile_reason=reason
+    )
     return state if changed else PENDING

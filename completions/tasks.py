@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from completions import price_changes, reconciliation
+from completions import price_changes, reconciliation, sweeper
 from completions.models import IdempotentCall
 
 logger = logging.getLogger(__name__)
@@ -16,6 +16,15 @@ def forget_answers() -> None:
     forgotten, _ = IdempotentCall.objects.filter(expires_at__lt=timezone.now()).delete()
     if forgotten:
         logger.info("forgot %d stored answers", forgotten)
+
+
+@shared_task(name="completions.tasks.sweep_holds")
+def sweep_holds() -> None:
+    swept = sweeper.sweep()
+    if swept.settled:
+        logger.warning("settled %d calls that never ended at their provider's bill", swept.settled)
+    if swept.expired:
+        logger.warning("expired %d holds of calls that never ended; %d open", swept.expired, swept.pending)
 
 
 @shared_task(name="completions.tasks.reconcile")

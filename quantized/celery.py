@@ -28,7 +28,7 @@ def set_schedule(sender: Celery, **_: Any) -> None:
     sender.conf.beat_schedule = {
         # A sweep nobody picked up in time is dropped: the next one does its work.
         "sweep-holds": {
-            "task": "billing.tasks.sweep_holds",
+            "task": "completions.tasks.sweep_holds",
             "schedule": settings.SWEEP_EVERY_S,
             "options": {"expires": settings.SWEEP_EVERY_S},
         },

@@ -283,6 +283,13 @@ if not 0 <= MARGIN < 1:
 OUTPUT_FLOOR_TOKENS = integer("OUTPUT_FLOOR_TOKENS", 256)
 APPROVAL_ABOVE_MICRO = integer("APPROVAL_ABOVE_MICRO", 10_000_000_000, at_least=0)
 
+RECONCILE_PER_MINUTE = integer("RECONCILE_PER_MINUTE", 240)
+ANTHROPIC_ADMIN_KEY = env.str("ANTHROPIC_ADMIN_KEY", default="")
+DRIFT_ALERT_PERCENT = decimal("DRIFT_ALERT_PERCENT", "2")
+DRIFT_ALERT_USD = decimal("DRIFT_ALERT_USD", "1")
+if DRIFT_ALERT_PERCENT < 0 or DRIFT_ALERT_USD < 0:
+    raise ImproperlyConfigured("DRIFT_ALERT_PERCENT and DRIFT_ALERT_USD must be at least 0")
+
 # --- Times and sizes ------------------------------------------------------------------------
 
 HOLD_TTL_S = number("HOLD_TTL_S", 1200)

@@ -16,7 +16,7 @@ from tests.ledger_cast import at_once
 
 @pytest.mark.django_db
 def test_the_settings_rate_is_one_row_however_often_it_is_asked_for(settings: Any) -> None:
-    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.25"), Decimal("1000")
+    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.25"), Decimal(1000)
     first = rates.current()
     settings.MARGIN = Decimal("0.2500")
     assert rates.current().pk == first.pk
@@ -37,7 +37,7 @@ def test_a_call_keeps_its_rate_and_its_receipt_says_it(settings: Any) -> None:
     alice = Books(1_000)
     then = rates.current()
     hold_id = alice.hold(100, rate_id=then.pk)
-    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal("7")
+    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     hold = Hold.objects.get(pk=hold_id)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(100), Decimal("0.05"), id=then.pk)
     receipt = lookups.receipt(alice.id, lookups.generation_id(hold_id))
@@ -48,7 +48,7 @@ def test_a_call_keeps_its_rate_and_its_receipt_says_it(settings: Any) -> None:
 @pytest.mark.django_db
 def test_a_call_from_before_rates_were_kept_has_todays(settings: Any) -> None:
     hold = Hold.objects.get(pk=Books(1_000).hold(100))
-    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal("7")
+    settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(7), Decimal("0.5"))
 
 

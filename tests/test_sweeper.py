@@ -7,7 +7,7 @@ import pytest
 from billing import ledger, sweeper, verifier
 from billing.kernel import Held, Settled
 from billing.sweeper import Sweep
-from billing.tasks import sweep_holds
+from completions.tasks import sweep_holds
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do, hold_row
 

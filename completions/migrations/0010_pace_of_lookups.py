@@ -1,0 +1,17 @@
+from datetime import UTC, datetime
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("completions", "0003_answers_for_idempotent_calls")]
+    operations = [
+        migrations.CreateModel(
+            name="LookupPace",
+            fields=[
+                ("provider", models.TextField(primary_key=True, serialize=False)),
+                ("free_at", models.DateTimeField(default=datetime(2000, 1, 1, tzinfo=UTC))),
+                ("paused_until", models.DateTimeField(default=datetime(2000, 1, 1, tzinfo=UTC))),
+            ],
+        ),
+    ]
