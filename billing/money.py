@@ -92,7 +92,7 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class CreditRate(msgspec.Struct, frozen=True):
-    """How many micro-credits one picodollar of cost sells for, as an exact fraction; `id` is its row's, if it has one."""
+    """How many micro-credits one picodollar of cost sells for, as an exact fraction; `id` is its row's, if any."""
 
     numerator: int
     denominator: int

@@ -9,8 +9,8 @@ from billing.models import CreditRate, Hold
 
 def current() -> CreditRate:
     """The settings' rate, as a row; made the first time a server starts with it."""
-    figures = {"credits_per_usd": settings.CREDITS_PER_USD, "margin": settings.MARGIN}
-    return CreditRate.objects.get_or_create(**figures)[0]
+    row, _ = CreditRate.objects.get_or_create(credits_per_usd=settings.CREDITS_PER_USD, margin=settings.MARGIN)
+    return row
 
 
 def of(hold: Hold) -> CreditRate:

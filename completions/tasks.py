@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from completions import price_changes, reconciliation, sweeper
+from completions import bills, price_changes, reconciliation, sweeper
 from completions.models import IdempotentCall
 
 logger = logging.getLogger(__name__)
@@ -38,3 +38,9 @@ def reconcile() -> None:
 def apply_price_changes() -> None:
     if applied := price_changes.apply_due():
         logger.info("%d prices came into force", applied)
+
+
+@shared_task(name="completions.tasks.compare_bills")
+def compare_bills() -> None:
+    for provider, why in bills.compare(bills.days_over()).items():
+        logger.info("the days at %s were not compared: %s", provider, why)

@@ -37,6 +37,10 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "completions.tasks.apply_price_changes",
             "schedule": PRICES_EVERY_S,
             "options": {"expires": PRICES_EVERY_S},
+        "compare-bills": {
+            "task": "completions.tasks.compare_bills",
+            "schedule": crontab(minute="47"),
+            "options": {"expires": 1800},
         },
         "forget-answers": {
             "task": "completions.tasks.forget_answers",

@@ -1,4 +1,4 @@
-"""Calls that a crash left at their provider: looked up and settled at its bill, or the operator's loss with a reason."""
+"""Calls that a crash left at their provider: settled at its bill, or the operator's loss with a reason."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -7,6 +7,8 @@
 /v1/messages               POST          the answer, whole or streamed
 /v1/messages/count_tokens  POST
 /v1/models, /v1/models/id  GET           what each model can
+/v1/organizations/usage_report/messages, /v1/organizations/cost_report
+                           GET           the days' counts and costs, for an admin's key
 /_sandbox/calls            GET           the newest calls and the counters
 /_sandbox/default          GET, POST     the process-wide directive, {"directive": "..."}
 /_sandbox/reset            POST          forget all calls, back to the directive of the start
@@ -22,6 +24,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from completions.sandbox import bill, brain, directives, faults
+from completions.sandbox.anthropic import reports
 from completions.sandbox.anthropic.dialect import Anthropic
 from completions.sandbox.calls import Call, Journal, State
 from completions.sandbox.cards import ANY_MODEL, Card
@@ -176,6 +179,19 @@ class Sandbox:
 
         await self._beside(scope, wire, listed)
 
+    async def usage_report(self, scope: Message, wire: Wire) -> None:
+        await self._reported(scope, wire, reports.usage_report)
+
+    async def cost_report(self, scope: Message, wire: Wire) -> None:
+        await self._reported(scope, wire, partial(reports.cost_report, card_of=partial(self._card, self.anthropic)))
+
+    async def _reported(self, scope: Message, wire: Wire, report: Callable[[str, list[Call]], dict[str, Any]]) -> None:
+        try:
+            reports.authorize(_headers(scope))
+            await wire.whole(_json(report(scope["query_string"].decode(), self.journal.calls)))
+        except Refusal as refusal:
+            await wire.whole(self.anthropic.refused(refusal))
+
     async def _beside(
         self, scope: Message, wire: Wire, told: Callable[[dict[str, str]], Awaitable[dict[str, Any]]]
     ) -> None:
@@ -244,6 +260,8 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/messages": {"POST": Sandbox.messages},
     "/v1/messages/count_tokens": {"POST": Sandbox.count_tokens},
     "/v1/models": {"GET": Sandbox.claudes},
+    "/v1/organizations/usage_report/messages": {"GET": Sandbox.usage_report},
+    "/v1/organizations/cost_report": {"GET": Sandbox.cost_report},
     "/_sandbox/calls": {"GET": Sandbox.calls},
     "/_sandbox/reset": {"POST": Sandbox.reset},
     "/_sandbox/default": {"GET": Sandbox.show_default, "POST": Sandbox.set_default},
