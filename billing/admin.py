@@ -4,7 +4,19 @@ from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 
-from billing.models import Entry, Hold, Meter, Price, Usage, UsageHour, Wallet
+from billing.models import (
+    CreditRate,
+    Entry,
+    ExtraCharge,
+    Hold,
+    Loss,
+    Meter,
+    Price,
+    ProviderDay,
+    Usage,
+    UsageHour,
+    Wallet,
+)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -88,3 +100,33 @@ class MeterAdmin(ReadOnly):
     list_display = ("key", "day_spent", "week_spent", "month_spent", "total_spent", "total_held")
     list_select_related = ("key",)
     search_fields = ("key__id", "key__name")
+
+
+@admin.register(CreditRate)
+class CreditRateAdmin(ReadOnly):
+    list_display = ("id", "credits_per_usd", "margin", "created_at")
+    ordering = ("-id",)
+
+
+@admin.register(ExtraCharge)
+class ExtraChargeAdmin(ReadOnly):
+    list_display = ("id", "created_at", "hold_id", "amount_micro", "taken_micro", "state", "decided_by", "decided_at")
+    list_filter = ("state",)
+    ordering = ("-id",)
+    search_fields = ("hold__id", "wallet__organization__name")
+
+
+@admin.register(Loss)
+class LossAdmin(ReadOnly):
+    list_display = ("hold_id", "noted_at", "reason", "cost_usd")
+    list_filter = ("reason",)
+    ordering = ("-noted_at",)
+    search_fields = ("hold__id",)
+
+
+@admin.register(ProviderDay)
+class ProviderDayAdmin(ReadOnly):
+    list_display = ("day", "provider", "model", "expected_usd", "reported_usd", "alerted_at", "checked_at")
+    list_filter = ("provider", ("alerted_at", admin.EmptyFieldListFilter))
+    ordering = ("-day", "provider", "model")
+    search_fields = ("model",)

@@ -15,7 +15,7 @@ import pytest
 from accounts.models import Organization
 from accounts.services import issue_key
 from billing.models import Hold, Usage
-from completions import reconciliation
+from completions import generations, reconciliation
 from completions.sandbox.server import SandboxServer
 from tests.conversations import CONVERSATIONS
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
@@ -231,7 +231,7 @@ def test_a_correction_is_on_the_receipt(
 ):
     completion = ask(api, "billed=0.0000094 generation_ms=0")  # half of what was charged
     settings.OPENROUTER_BASE_URL = sandbox.base_url
-    monkeypatch.setattr(reconciliation, "CALLS_PER_PASS", 1)
+    monkeypatch.setattr(generations, "CALLS_PER_PASS", 1)
     hold_id = completion["id"].removeprefix("gen-")
     Usage.objects.filter(pk=hold_id).update(reconcile_at=datetime(2020, 1, 1, tzinfo=UTC))
     assert reconciliation.reconcile().corrected == 1

@@ -1,6 +1,8 @@
 """The books in the admin: every page opens for an operator, none lets anybody write."""
 
 import uuid
+from datetime import date
+from decimal import Decimal
 
 import pytest
 from django.contrib import admin
@@ -8,13 +10,26 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from billing import ledger
+from billing import drift, ledger, losses, rates
+from billing.charges import queue_extra
 from billing.kernel import Receipt, Reserve, Settle
-from billing.models import Entry, Hold, Meter, Price, Usage, UsageHour, Wallet
+from billing.models import (
+    CreditRate,
+    Entry,
+    ExtraCharge,
+    Hold,
+    Loss,
+    Meter,
+    Price,
+    ProviderDay,
+    Usage,
+    UsageHour,
+    Wallet,
+)
 from billing.rollups import roll_up
 from billing.services import open_account
 
-BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter]
+BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter, CreditRate, ExtraCharge, Loss, ProviderDay]
 
 
 @pytest.fixture
@@ -47,6 +62,10 @@ def a_call(db: None) -> uuid.UUID:
         [reserve, Settle(wallet_id=wallet_id, hold_id=hold_id, key_id=key_id, actual=2_400, receipt=receipt)]
     )
     roll_up()
+    rates.current()
+    queue_extra(Hold.objects.get(pk=hold_id), 5, Decimal("0.1"))
+    losses.note(hold_id, Loss.Reason.NO_REFERENCE)
+    drift.compare_reported(date(2026, 1, 2), "anthropic", {"m": drift.Bill(Decimal(5))})
     return hold_id
 
 

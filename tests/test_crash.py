@@ -5,11 +5,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
-from billing import sweeper, verifier
+from billing import money, rates, sweeper, verifier
 from billing.models import Entry, Hold, Usage, Wallet
+from completions import sweeper as completions_sweeper
 from completions.sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, start_server, wait_closed
 
@@ -75,6 +79,60 @@ def test_kill_9_leaves_no_hold_after_the_sweep(
     wallet = Wallet.objects.get(pk=tenant.organization_id)
     assert (wallet.posted, wallet.held) == (1_000_000 - 1_979, 0)
     assert verifier.violations() == []
+
+
+def test_kill_9_of_calls_that_had_begun_is_settled_at_the_providers_bill(
+    server_environment: dict[str, str], sandbox: SandboxServer, tmp_path: Path, settings: Any
+):
+    """The provider served them until their client was gone, and bills so much; nobody was told."""
+    settings.OPENROUTER_BASE_URL, settings.OPENROUTER_API_KEY = sandbox.base_url, "sk-or-sandbox"
+    tenant = make_tenant()
+    sandbox.reset()
+    holds = Hold.objects.filter(wallet_id=tenant.organization_id)
+    with start_server({**server_environment, "HOLD_TTL_S": str(HOLD_LIFE_S)}, tmp_path) as server:
+        asyncio.run(kill_once_begun(server, sandbox, tenant))
+    assert holds.filter(state="open").exclude(provider_ref="").count() == CALLS
+    wait_overdue(holds)
+    swept = completions_sweeper.sweep()
+    assert swept.settled == CALLS
+    bills = {call.id: call.total_usd for call in sandbox.calls}
+    assert len(bills) == CALLS
+    for hold in holds:
+        billed_micro = rates.struct(hold).micro(money.pico(bills[hold.provider_ref]))
+        assert (hold.state, hold.charged, hold.usage.reconciliation) == ("settled", billed_micro, "swept")
+        assert billed_micro > 0
+    assert completions_sweeper.sweep().settled == 0
+    wallet = Wallet.objects.get(pk=tenant.organization_id)
+    assert (wallet.posted, wallet.held) == (1_000_000 - sum(hold.charged or 0 for hold in holds), 0)
+    assert verifier.violations() == []
+
+
+async def kill_once_begun(server: Server, sandbox: SandboxServer, tenant: Tenant) -> None:
+    async with ClientBuilder().build() as client:
+        body = chat("tokens=40 delay_ms=1000 generation_ms=0", stream=True)
+        calls = [asyncio.ensure_future(call(client, server, tenant, body)) for _ in range(CALLS)]
+        await in_flight(sandbox, CALLS)
+        await asyncio.to_thread(wait_marked, tenant)
+        server.kill()
+        assert await asyncio.gather(*calls) == [None] * CALLS
+
+
+def wait_marked(tenant: Tenant) -> None:
+    try:
+        deadline = time.monotonic() + 15
+        marked = Hold.objects.filter(wallet_id=tenant.organization_id).exclude(provider_ref="")
+        while marked.count() < CALLS:
+            assert time.monotonic() < deadline, f"{marked.count()} of {CALLS} calls are known to have begun"
+            time.sleep(0.02)
+    finally:
+        connection.close()
+
+
+def wait_overdue(holds: QuerySet[Hold]) -> None:
+    deadline = time.monotonic() + 15
+    while holds.filter(expires_at__gt=Now()).exists():
+        assert time.monotonic() < deadline, "the holds live too long"
+        time.sleep(0.05)
 
 
 async def one_call(server: Server, tenant: Tenant) -> int | None:

@@ -75,7 +75,9 @@ def read_query(query_string: str, *, groups: tuple[str, ...]) -> Query:
     _check(given, grouped, groups)
     # The end defaults to now, which bounds buckets that have begun.
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    start = _day("starting_at", given["page"][0] if "page" in given else given["starting_at"][0])
+    start = _day("starting_at", given["starting_at"][0])
+    if "page" in given:
+        start = _day("page", given["page"][0].removeprefix("page_"))
     end = _day("ending_at", given["ending_at"][0]) if "ending_at" in given else tomorrow
     if end <= start:
         raise Refusal(400, "ending_at: must be after starting_at")
@@ -107,7 +109,7 @@ def _limit(given: dict[str, list[str]]) -> int:
 def _day(name: str, text: str) -> date:
     """Times are snapped to the start of their day in UTC."""
     try:
-        moment = datetime.fromisoformat(text.removeprefix("page_"))
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise Refusal(400, f"{name}: Input should be a valid datetime") from None
     if moment.tzinfo is None:
