@@ -105,7 +105,7 @@ DOCS = {
     "provider": "Name this provider in the answer.",
     "cancel": "When a stream's client leaves: `stop` and bill what was delivered, or `drain` and bill it all.",
     "generation_ms": "How long after its end a call stays unknown to `GET /generation`.",
-    "billed": "The `total_cost` in USD that `GET /generation` tells, if not the reported one.",
+    "billed": "The cost in USD that `GET /generation` and the cost report tell, if not the reported one.",
     "retry_after": "Send this `Retry-After` with an error status (by default 12 with 429 and 503).",
     "fault": "One of the faults below, its number after a colon.",
 }
