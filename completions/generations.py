@@ -31,9 +31,10 @@ LOOKUP_TIMEOUT_S = (3.05, 10)
 ANSWER_BYTES_MAX = 256 * 1024
 PASS_S_MAX = 60.0  # of look-ups in a row; what was claimed and not asked is given back
 CLAIM_S = 600  # longer than a pass can take: nobody else looks a claimed call up meanwhile
-CALLS_PER_PASS = 200
+CALLS_PER_PASS = 1000
 PAUSE_S_DEFAULT, PAUSE_S_MAX = 60.0, 3600.0
 TOKENS_MAX = 2**53
+COST_USD_MAX = 100_000
 
 
 class LookupFailed(Exception):
@@ -114,7 +115,7 @@ def read_generation(provider: str, reference: str, body: bytes) -> Generation:
         cost = told["total_cost"]
     except (ValueError, KeyError, TypeError) as error:
         raise LookupFailed(f"{provider} sent no cost for {reference}", is_of_the_call=True) from error
-    if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost < money.MICRO:
+    if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost <= COST_USD_MAX:
         raise LookupFailed(f"{provider} sent a cost that is none for {reference}", is_of_the_call=True)
     return Generation(
         cost_usd=cost,
@@ -160,13 +161,17 @@ class Allowance:
 
     def __init__(self, pace: models.LookupPace, now: datetime) -> None:
         self.free_at = max(pace.free_at, now - timedelta(minutes=1))
-        self._each = timedelta(minutes=1) / settings.RECONCILE_PER_MINUTE
-        is_paused = pace.paused_until > now
-        self.left = 0 if is_paused else max(0, min(CALLS_PER_PASS, (now - self.free_at) // self._each))
+        filled = (now - self.free_at) * settings.RECONCILE_PER_MINUTE // timedelta(minutes=1)
+        self.left = 0 if pace.paused_until > now else max(0, min(CALLS_PER_PASS, filled))
+
+    @property
+    def left_for_settled_calls(self) -> int:
+        """A tenth is kept for the sweeper: a backlog of settled calls can wait, credits that are held cannot."""
+        return max(0, self.left - settings.RECONCILE_PER_MINUTE // 10)
 
     def take(self, calls: int) -> None:
         self.left -= calls
-        self.free_at += calls * self._each
+        self.free_at += calls * timedelta(minutes=1) / settings.RECONCILE_PER_MINUTE
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def _claim(provider: str) -> list[Usage]:
     due = Usage.objects.filter(reconciliation=PENDING, reconcile_at__lte=now, provider=provider)
     with paced(provider) as allowance:
         locked = due.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by("reconcile_at")
-        ids = list(locked.values_list("pk", flat=True)[: allowance.left])
+        ids = list(locked.values_list("pk", flat=True)[: allowance.left_for_settled_calls])
         until = now + timedelta(seconds=CLAIM_S)
         Usage.objects.filter(pk__in=ids).update(reconcile_at=until, reconcile_attempts=F("reconcile_attempts") + 1)
         allowance.take(len(ids))
