@@ -34,21 +34,23 @@ ORDER BY expires_at LIMIT %s
 """
 OPEN = "SELECT count(*) FROM billing_hold WHERE state = 'open'"
 
-# Whom to ask for: overdue calls, and those that have expired since and may still be settled late.
+# Whom to ask for: overdue calls, and those that have expired since and may still be settled late. By the time of
+# the statement: unlike the clock, it can use an index.
 CLAIM = """
-UPDATE billing_hold SET sweep_attempts = sweep_attempts + 1, sweep_at = clock_timestamp() + make_interval(secs => %s)
+UPDATE billing_hold SET sweep_attempts = sweep_attempts + 1,
+    sweep_at = statement_timestamp() + make_interval(secs => %s)
 WHERE id IN (
     SELECT id FROM billing_hold WHERE {} AND provider = %s AND provider_ref <> '' AND charged IS NULL
     ORDER BY expires_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id
 """
 CLAIM_OVERDUE = CLAIM.format(
-    "state = 'open' AND expires_at <= clock_timestamp() AND dispatched_at IS NOT NULL"
-    " AND (sweep_at IS NULL OR sweep_at <= clock_timestamp())"
+    "state = 'open' AND expires_at <= statement_timestamp() AND dispatched_at IS NOT NULL"
+    " AND (sweep_at IS NULL OR sweep_at <= statement_timestamp())"
 )
 CLAIM_EXPIRED = CLAIM.format(
-    "state IN ('open', 'expired') AND state = 'expired' AND sweep_at <= clock_timestamp()"
-    " AND expires_at > clock_timestamp() - interval '2 days'"
+    "state IN ('open', 'expired') AND state = 'expired' AND sweep_at <= statement_timestamp()"
+    " AND expires_at > statement_timestamp() - interval '2 days'"
 )
 # How long after its first, second ... look-up a call is asked for again; then never.
 ASK_AGAIN_S = (10, 300, 3600, 4 * 3600, 24 * 3600)

@@ -1,5 +1,8 @@
 """A provider's bill against ours: what differs is corrected exactly, once, and nothing else is touched."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +19,7 @@ from completions.reconciliation import Pass
 from completions.sandbox.server import SandboxServer
 from completions.tasks import reconcile
 from tests.bills import failed_call, openrouter, serve, settled_call
+from tests.gateway_server import CHECKOUT
 from tests.ledger_cast import Tenant, at_once
 
 COST = Decimal("0.019")  # USD: two credits, at 100 for a USD and a margin of 5 %
@@ -209,6 +213,20 @@ def test_three_tasks_at_once_look_every_call_up_once(live_db: None) -> None:
             assert ExtraCharge.objects.filter(wallet_id=tenant.id, amount_micro=60_000).count() == 5
         at_once([reconcile] * 3)
         assert [len(corrections(tenant)) for tenant in tenants] == [5, 5, 5]
+        assert verifier.violations() == []
+
+
+def test_three_processes_at_once_correct_every_call_once(process_environment: dict[str, str]) -> None:
+    with openrouter() as upstream:
+        alice = Tenant(OPENING)
+        calls = [settled(alice, upstream, LESS) for _ in range(12)]
+        command = [sys.executable, "manage.py", "reconcile", "--json"]
+        passes = [
+            subprocess.Popen(command, cwd=CHECKOUT, env=process_environment, stdout=subprocess.PIPE) for _ in range(3)
+        ]
+        told = [json.loads(each.communicate(timeout=60)[0]) for each in passes]
+        assert sum(each["corrected"] for each in told) == 12
+        assert sorted(corrections(alice)) == sorted((60_000, f"recon:{call.pk}:1") for call in calls)
         assert verifier.violations() == []
 
 

@@ -14,7 +14,7 @@ from billing import ledger
 from billing.kernel import Receipt, Reserve, Settle
 from billing.models import Usage
 from completions import reconciliation
-from completions.models import Provider
+from completions.models import LookupPace, Provider
 from tests.catalogs import make_price, make_provider
 from tests.gateway_server import Tenant, make_tenant
 
@@ -26,17 +26,31 @@ class Lookups:
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
+        self.refusal: tuple[int, str] | None = None  # a status and its Retry-After
+        self.connections: set[Any] = set()
         self.authorizations: list[str | None] = []
         lookups = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 lookups.authorizations.append(self.headers["authorization"])
+                lookups.connections.add(self.client_address)
+                if lookups.refusal is not None:
+                    return self.refuse(*lookups.refusal)
                 body = lookups.bodies.get(self.path.partition("id=")[2], RIGHT)
                 self.send_response(200)
                 self.send_header("content-length", str(len(RIGHT)))
                 self.end_headers()
                 self.wfile.write(body)
+                self.close_connection = len(body) < len(RIGHT)  # it breaks off
+
+            def refuse(self, status: int, retry_after: str) -> None:
+                self.send_response(status)
+                self.send_header("retry-after", retry_after)
+                self.send_header("content-length", "0")
+                self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -117,3 +131,27 @@ def test_a_lookup_takes_nothing_from_the_environment(
         usage.refresh_from_db()
         assert usage.reconciliation == "corrected"
     assert lookups.authorizations == ["Bearer sk-or-test"] * 2
+
+
+def test_a_pass_keeps_its_connection(provider: Provider, lookups: Lookups):
+    tenant = make_tenant()
+    for n in range(4):
+        due_call(tenant, provider.name, f"good-{n}")
+    assert reconciliation.reconcile().corrected == 4
+    assert (len(lookups.authorizations), len(lookups.connections)) == (4, 1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_provider_that_wants_to_be_left_alone_is_until_it_said(provider: Provider, lookups: Lookups, status: int):
+    tenant = make_tenant()
+    calls = [due_call(tenant, provider.name, f"good-{n}") for n in range(3)]
+    lookups.refusal = (status, "120")
+    reconciliation.reconcile()
+    pace = LookupPace.objects.get(provider=provider.name)
+    assert 115 < (pace.paused_until - timezone.now()).total_seconds() <= 120
+    lookups.refusal = None
+    reconciliation.reconcile()
+    assert len(lookups.authorizations) == 1
+    LookupPace.objects.filter(pk=pace.pk).update(paused_until=timezone.now())
+    Usage.objects.filter(pk__in=[call.pk for call in calls]).update(reconcile_at=timezone.now())
+    assert reconciliation.reconcile().corrected == 3

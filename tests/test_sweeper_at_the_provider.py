@@ -151,6 +151,16 @@ def test_a_call_that_cannot_be_asked_for_is_the_operators_loss_at_once(
     assert alice.wallet == (1_000_000, 0, 1)
 
 
+def test_a_loss_that_is_settled_from_the_spool_after_all_is_none(db: None) -> None:
+    alice = Tenant(1_000_000)
+    hold_id = lost_call(alice, "elsewhere", "")
+    sweeper.sweep()
+    assert reasons(hold_time(hold_id)) == [(hold_id, "no_reference")]
+    assert do(alice.settle(hold_id, 700)) == ledger.Settled(700, 999_300, late=True)
+    assert reasons(hold_time(hold_id)) == []
+    assert Loss.objects.filter(pk=hold_id).exists()
+
+
 def test_a_call_that_never_reached_a_provider_is_nobodys_loss(upstream: tuple[SandboxServer, Provider]) -> None:
     _, provider = upstream
     alice = Tenant(1_000_000)
