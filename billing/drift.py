@@ -46,9 +46,10 @@ class Ours(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
 
 
-def compare_reported(day: date, provider: str, bills: Mapping[str, Bill]) -> None:
-    """A provider's own report of a day, by our name of the model, against all of our calls there."""
-    ours = _ours(day, provider)
+def compare_reported(day: date, provider: str, bills: Mapping[str, Bill], *, searches_apart: bool = False) -> None:
+    """A provider's own report of a day, by our name of the model, against all of our calls there. Web searches are
+    part of their model, or with `searches_apart` a line of their own."""
+    ours = _ours(day, provider, searches_apart)
     for model in sorted(bills.keys() | ours.keys()):
         _store(day, provider, model, ours.get(model, Ours()), bills.get(model, Bill(Decimal(0), 0, 0)))
 
@@ -70,11 +71,12 @@ def is_above_threshold(expected_usd: Decimal, reported_usd: Decimal) -> bool:
     return difference > settings.DRIFT_ALERT_USD and difference * 100 > settings.DRIFT_ALERT_PERCENT * expected_usd
 
 
-def _ours(day: date, provider: str) -> dict[str, Ours]:
+def _ours(day: date, provider: str, searches_apart: bool) -> dict[str, Ours]:
     found, searches = {}, Decimal(0)
     for model, expected, searched, charged, prompt, completion, _ in _rows(day, provider, only_billed=False):
-        found[model] = Ours(expected, int(charged), int(prompt), int(completion))
-        searches += searched
+        with_model, apart = (Decimal(0), searched) if searches_apart else (searched, Decimal(0))
+        found[model] = Ours(expected + with_model, int(charged), int(prompt), int(completion))
+        searches += apart
     return found | ({WEB_SEARCH: Ours(searches)} if searches else {})
 
 

@@ -4,61 +4,30 @@ Both are pages of daily buckets: https://docs.claude.com/en/api/admin-api/usage-
 https://docs.claude.com/en/api/admin-api/usage-cost/get-cost-report. Costs are decimal strings of cents.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
 from typing import Any
 
-import msgspec
-import requests
-from urllib3.exceptions import HTTPError
+from completions.reports import Day, Report, ReportFailed, Session, get_page, reading, usd
 
-TIMEOUT_S = (3.05, 30)
-PAGE_BYTES_MAX = 8 * 1024 * 1024
 PAGES_MAX = 50
 DAYS_PER_PAGE = 31
 VERSION = "2023-06-01"
 USAGE, COST = "/v1/organizations/usage_report/messages", "/v1/organizations/cost_report"
 
 
-class ReportFailed(Exception):
-    """The report could not be had, in one line."""
-
-
-class Day(msgspec.Struct):
-    """One model on one day, by Anthropic's name of it; "" is what belongs to no model."""
-
-    cost_usd: Decimal = Decimal(0)
-    search_usd: Decimal = Decimal(0)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-Report = dict[tuple[date, str], Day]
-
-
 def read(base_url: str, admin_key: str, first: date, last: date) -> Report:
     """Both reports of these days, put together. Raises ReportFailed."""
     report: Report = {}
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no .netrc in place of our key
-        session.headers.update({"x-api-key": admin_key, "anthropic-version": VERSION})
-        try:
-            for day, item in _items(session, base_url + USAGE, first, last, "model"):
-                _count(_day(report, day, item), item)
-            for day, item in _items(session, base_url + COST, first, last, "description"):
-                _price(_day(report, day, item), item)
-        except (requests.RequestException, HTTPError, OSError) as error:
-            raise ReportFailed(f"{type(error).__name__}") from error
-        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
-            raise ReportFailed(f"a report that cannot be read: {type(error).__name__}: {error}") from error
+    with reading({"x-api-key": admin_key, "anthropic-version": VERSION}) as session:
+        for day, item in _items(session, base_url + USAGE, first, last, "model"):
+            _count(_day(report, day, item), item)
+        for day, item in _items(session, base_url + COST, first, last, "description"):
+            _price(_day(report, day, item), item)
     return report
 
 
-def _items(
-    session: requests.Session, url: str, first: date, last: date, group_by: str
-) -> Iterator[tuple[date, dict[str, Any]]]:
+def _items(session: Session, url: str, first: date, last: date, group_by: str) -> Iterator[tuple[date, dict[str, Any]]]:
     """Every result of every bucket, over all pages."""
     asked = [
         ("starting_at", f"{first}T00:00:00Z"),
@@ -69,7 +38,7 @@ def _items(
     ]
     page: Sequence[tuple[str, str]] = ()
     for _ in range(PAGES_MAX):
-        answer = _page(session, url, [*asked, *page])
+        answer = get_page(session, url, [*asked, *page])
         for bucket in answer["data"]:
             day = date.fromisoformat(bucket["starting_at"][:10])
             yield from ((day, item) for item in bucket["results"])
@@ -77,15 +46,6 @@ def _items(
             return
         page = [("page", answer["next_page"])]
     raise ReportFailed(f"more than {PAGES_MAX} pages")
-
-
-def _page(session: requests.Session, url: str, params: list[tuple[str, str]]) -> dict[str, Any]:
-    with session.get(url, params=params, timeout=TIMEOUT_S, allow_redirects=False, stream=True) as answer:
-        body = answer.raw.read(PAGE_BYTES_MAX, decode_content=True)
-        if answer.status_code != 200:
-            raise ReportFailed(f"status {answer.status_code}")
-    page: dict[str, Any] = json.loads(body, parse_float=Decimal)
-    return page
 
 
 def _day(report: Report, day: date, item: dict[str, Any]) -> Day:
@@ -106,9 +66,7 @@ def _count(day: Day, item: dict[str, Any]) -> None:
 def _price(day: Day, item: dict[str, Any]) -> None:
     if item["currency"] != "USD":
         raise ReportFailed(f"a cost in {item['currency']}")
-    amount_usd = Decimal(item["amount"]) / 100
-    if not amount_usd.is_finite():
-        raise ReportFailed("a cost that is none")
+    amount_usd = usd(item["amount"]) / 100
     if item["cost_type"] == "web_search":
         day.search_usd += amount_usd
     else:

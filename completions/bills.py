@@ -1,4 +1,4 @@
-"""Whole days at the providers: Anthropic's own reports, OpenRouter's bills call by call, against our books.
+"""Whole days at the providers: their own reports, or OpenRouter's bills call by call, against our books.
 
 The last days that are over are compared again at every pass: bills come late, and corrections later. What was
 compared stands in billing/drift.py's rows; running it again, or twice at once, writes the same rows.
@@ -14,9 +14,8 @@ from django.conf import settings
 
 from billing import drift
 from billing.drift import Bill
-from completions import models
-from completions.anthropic_reports import Day, Report, ReportFailed, read
-from completions.generations import askable
+from completions import anthropic_reports, models, openrouter_activity
+from completions.reports import Day, Report, ReportFailed
 
 logger = logging.getLogger(__name__)
 
@@ -34,33 +33,56 @@ def days_over(today: date | None = None) -> list[date]:
 
 def compare(days: Sequence[date]) -> dict[str, str]:
     """Compare these days; by provider, why one was not compared."""
-    for provider in askable():
-        for day in days:
-            drift.compare_looked_up(day, provider)
-    names = _anthropics()
-    return {name: why for name in names if (why := _compare_anthropic(name, days, is_alone=len(names) == 1))}
+    found = {provider.name: _compare(provider, days) for provider in models.Provider.objects.order_by("name")}
+    return {name: why for name, why in found.items() if why}
 
 
-def _anthropics() -> list[str]:
-    """The admin key is that of ANTHROPIC_BASE_URL's organization: it is sent nowhere else."""
-    rows = models.Provider.objects.filter(kind=models.Provider.Kind.ANTHROPIC, base_url="")
-    return list(rows.order_by("name").values_list("name", flat=True))
+def _compare(provider: models.Provider, days: Sequence[date]) -> str:
+    """ "" when it was compared, or has no bills that we could ask for."""
+    try:
+        match provider.kind:
+            case models.Provider.Kind.ANTHROPIC:
+                return _compare_anthropic(provider, days)
+            case models.Provider.Kind.OPENROUTER:
+                return _compare_openrouter(provider, days)
+    except ReportFailed as failure:
+        logger.warning("%s could not be compared: %s", provider.name, failure)
+        return str(failure)
+    return ""
 
 
-def _compare_anthropic(provider: str, days: Sequence[date], *, is_alone: bool) -> str:
+def _compare_anthropic(provider: models.Provider, days: Sequence[date]) -> str:
+    if provider.base_url:
+        return ""  # another account, whose Admin key we do not have
     if not settings.ANTHROPIC_ADMIN_KEY:
         return NO_KEY
-    if not is_alone:
-        return SHARED  # the reports tell an organization's calls, not a provider's
-    try:
-        report = read(settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_ADMIN_KEY, min(days), max(days))
-    except ReportFailed as failure:
-        logger.warning("%s could not be compared: %s", provider, failure)
-        return str(failure)
+    if not _has_the_account(provider):
+        return SHARED
+    report = anthropic_reports.read(settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_ADMIN_KEY, min(days), max(days))
+    _compare_report(provider, days, report, searches_apart=True)
+    return ""
+
+
+def _compare_openrouter(provider: models.Provider, days: Sequence[date]) -> str:
+    """By the account's own activity, where we may read it; else by the bills that were looked up."""
+    if provider.base_url or not settings.OPENROUTER_MANAGEMENT_KEY or not _has_the_account(provider):
+        for day in days:
+            drift.compare_looked_up(day, provider.name)
+        return ""
+    report = openrouter_activity.read(settings.OPENROUTER_BASE_URL, settings.OPENROUTER_MANAGEMENT_KEY, days)
+    _compare_report(provider, days, report, searches_apart=False)
+    return ""
+
+
+def _has_the_account(provider: models.Provider) -> bool:
+    """The settings' keys are of one account, and its reports tell an account's calls, not a provider's."""
+    return not models.Provider.objects.filter(kind=provider.kind, base_url="").exclude(pk=provider.pk).exists()
+
+
+def _compare_report(provider: models.Provider, days: Sequence[date], report: Report, *, searches_apart: bool) -> None:
     names = _our_names(provider)
     for day in days:
-        drift.compare_reported(day, provider, bills(report, day, names))
-    return ""
+        drift.compare_reported(day, provider.name, bills(report, day, names), searches_apart=searches_apart)
 
 
 def bills(report: Report, day: date, names: dict[str, str]) -> dict[str, Bill]:
@@ -86,7 +108,7 @@ def our_name(theirs: str, names: dict[str, str]) -> str:
     return names.get(theirs) or names.get(DATED.sub("", theirs)) or theirs
 
 
-def _our_names(provider: str) -> dict[str, str]:
+def _our_names(provider: models.Provider) -> dict[str, str]:
     """By the upstream's name. Routes that are switched off count: they were on when their calls were made."""
-    rows = models.Route.objects.filter(provider__name=provider).order_by("-pk")
+    rows = models.Route.objects.filter(provider=provider).order_by("-pk")
     return dict(rows.values_list("upstream_model", "model_id"))

@@ -9,13 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db.models import F
 
 from billing import drift, losses, verifier
 from billing.models import Hold, ProviderDay, Usage
 from billing.money import Usage as Tokens
 from completions import bills, reconciliation, sweeper
-from completions.anthropic_reports import Day
 from completions.models import Provider
+from completions.reports import Day
 from completions.sandbox import cards
 from completions.sandbox.app import Config
 from completions.sandbox.server import SandboxServer
@@ -222,6 +223,45 @@ def test_bills_call_by_call_are_summed_by_model(db: None, today: date, settings:
         assert (row.expected_usd, row.reported_usd) == (Decimal("0.038"), Decimal("0.03914"))
         assert row.reported_prompt_tokens is None
         assert (provider.name, "any/model") in alerts(today)
+
+
+@pytest.fixture
+def account(db: None, settings: Any) -> Iterator[SandboxServer]:
+    """OpenRouter with a management key. Its days are told when they are over."""
+    with SandboxServer() as sandbox:
+        settings.OPENROUTER_BASE_URL, settings.OPENROUTER_MANAGEMENT_KEY = sandbox.base_url, "sk-or-management-test"
+        make_provider("openrouter", kind=Provider.Kind.OPENROUTER)
+        yield sandbox
+
+
+def yesterday(sandbox: SandboxServer) -> date:
+    """Let all that was served and booked have happened a day ago."""
+    for call in sandbox.calls:
+        call.received_at -= 86_400
+    Usage.objects.filter(provider="openrouter").update(recorded_at=F("recorded_at") - timedelta(days=1))
+    return datetime.now(UTC).date() - timedelta(days=1)
+
+
+def test_one_too_many_at_openrouter_shows_in_its_activity(account: SandboxServer, settings: Any) -> None:
+    settings.DRIFT_ALERT_USD = Decimal("0.0000001")
+    alice = Tenant(OPENING)
+    known = serve(account, "billed=0.019")
+    settled_call(alice, "openrouter", known.id, Decimal("0.019"), usage=Tokens(prompt_tokens=15, completion_tokens=8))
+    serve(account, "billed=0.002")  # and our server died before it knew of it
+    day = yesterday(account)
+    assert bills.compare([day]) == {}
+    row = rows("openrouter")["any/model"]
+    assert (row.expected_usd, row.reported_usd) == (Decimal("0.019"), Decimal("0.021"))
+    assert (row.prompt_tokens, row.reported_prompt_tokens) == (15, 30)
+    assert (row.completion_tokens, row.reported_completion_tokens) == (8, 16)
+    assert alerts(day) == [("openrouter", "any/model")]
+
+
+def test_activity_is_for_days_that_are_over_and_management_keys(account: SandboxServer, today: date, settings: Any):
+    assert bills.compare([today]) == {"openrouter": "status 400"}
+    settings.OPENROUTER_MANAGEMENT_KEY = "sk-or-v1-ordinary"
+    assert bills.compare([today - timedelta(days=1)]) == {"openrouter": "status 403"}
+    assert rows("openrouter") == {}
 
 
 # --- The threshold, and side by side ----------------------------------------------------------------

@@ -106,9 +106,9 @@ def test_one_module_alone_can_send_a_prompt():
     assert clients.pop("completions/upstream.py") == {"pyreqwest"}
     others = {path for path, found in clients.items() if found}
     assert others == {
-        "completions/anthropic_reports.py",
         "completions/catalog_sync.py",
         "completions/generations.py",
+        "completions/reports.py",
     }
     for path in others:
         calls = {ast.unparse(node) for node in ast.walk(modules()[path]) if isinstance(node, ast.Attribute)}

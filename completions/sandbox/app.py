@@ -4,6 +4,7 @@
 /api/v1/generation?id=     GET           what a call cost, some time after its end
 /api/v1/models             GET           no key needed, like OpenRouter's
 /api/v1/key, /credits      GET
+/api/v1/activity?date=     GET           what a day that is over cost by model, for a management key
 /v1/messages               POST          the answer, whole or streamed
 /v1/messages/count_tokens  POST
 /v1/models, /v1/models/id  GET           what each model can
@@ -212,6 +213,14 @@ class Sandbox:
             raise Refusal(404, f"Generation {wanted} not found")
         await wire.whole(_json(side.generation(call)))
 
+    async def activity(self, scope: Message, wire: Wire) -> None:
+        headers = _headers(scope)
+        OPENROUTER.authorize(headers)
+        if not headers.get("authorization", "").startswith(side.MANAGEMENT_PREFIX):
+            raise Refusal(403, "Only management keys can fetch activity for an account")
+        wanted = parse_qs(scope["query_string"].decode()).get("date", [""])[0]
+        await wire.whole(_json(side.activity(self.journal.calls, wanted)))
+
     async def models(self, _: Message, wire: Wire) -> None:
         await wire.whole(_json(side.models((self.config.cards or {}).values())))
 
@@ -255,6 +264,7 @@ _ROUTES: dict[str, dict[str, Handler]] = {
     "/api/v1/chat/completions": {"POST": partial(Sandbox.answer, dialect=OPENROUTER)},
     "/api/v1/generation": {"GET": Sandbox.generation},
     "/api/v1/models": {"GET": Sandbox.models},
+    "/api/v1/activity": {"GET": Sandbox.activity},
     "/api/v1/key": {"GET": Sandbox.key},
     "/api/v1/credits": {"GET": Sandbox.account},
     "/v1/messages": {"POST": Sandbox.messages},

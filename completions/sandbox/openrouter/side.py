@@ -1,15 +1,19 @@
 """OpenRouter's side endpoints: models, generations, the key and the account's credits."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 from billing import money
 from completions.sandbox.calls import Call
 from completions.sandbox.cards import Card
+from completions.sandbox.conversation import Refusal
 
 TOTAL_CREDITS_USD = 1000
+COMPLETIONS = "/api/v1/chat/completions"
+ACTIVITY_DAYS = 30
+MANAGEMENT_PREFIX = "Bearer sk-or-management"
 
 # OpenRouter's word for a class of ours; both mean USD, theirs per token or unit, as a string.
 _PRICE_WORDS = {
@@ -160,6 +164,39 @@ def generation(call: Call) -> dict[str, Any]:
             "external_user": call.user or None,
             "app_id": None,
         }
+    }
+
+
+def activity(calls: Iterable[Call], wanted: str) -> dict[str, Any]:
+    """One day of the last 30 that are over, by model and by who served it."""
+    today = datetime.now(UTC).date()
+    try:
+        day = date.fromisoformat(wanted)
+    except ValueError:
+        raise Refusal(400, "date must be a date, YYYY-MM-DD") from None
+    if not 1 <= (today - day).days <= ACTIVITY_DAYS:
+        raise Refusal(400, f"Date must be within the last {ACTIVITY_DAYS} (completed) UTC days")
+    served: dict[tuple[str, str], list[Call]] = {}
+    for call in calls:
+        is_of_day = datetime.fromtimestamp(call.received_at, UTC).date() == day
+        if is_of_day and call.path == COMPLETIONS and call.is_over and call.state != "refused":
+            served.setdefault((call.model, call.provider), []).append(call)
+    return {"data": [_activity(day, *names, made) for names, made in served.items()]}
+
+
+def _activity(day: date, model: str, provider: str, calls: list[Call]) -> dict[str, Any]:
+    return {
+        "date": str(day),
+        "model": model,
+        "model_permaslug": model,
+        "endpoint_id": f"{provider}/{model}",
+        "provider_name": provider,
+        "usage": float(sum(call.total_usd for call in calls)),
+        "byok_usage_inference": 0,
+        "requests": len(calls),
+        "prompt_tokens": sum(call.bill.usage.prompt_tokens for call in calls),
+        "completion_tokens": sum(call.bill.usage.completion_tokens for call in calls),
+        "reasoning_tokens": sum(call.bill.usage.reasoning_tokens for call in calls),
     }
 
 
