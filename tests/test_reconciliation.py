@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from billing import losses, verifier
@@ -258,3 +259,11 @@ def test_a_call_cannot_be_lost_twice(db: None) -> None:
     assert losses.note(usage.pk, Loss.Reason.FAILED_WITHOUT_OUTPUT, Decimal(1))
     assert not losses.note(usage.pk, Loss.Reason.NO_REFERENCE)
     assert Loss.objects.get(pk=usage.pk).cost_usd == 1
+
+
+def test_a_loss_is_never_changed(db: None) -> None:
+    usage = settled_call(Tenant(OPENING), "gone", "gen-1", COST)
+    losses.note(usage.pk, Loss.Reason.FAILED_WITHOUT_OUTPUT, Decimal(1))
+    for change in (lambda: Loss.objects.update(cost_usd=0), lambda: Loss.objects.all().delete()):
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            change()
