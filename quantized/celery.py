@@ -37,6 +37,7 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "completions.tasks.apply_price_changes",
             "schedule": PRICES_EVERY_S,
             "options": {"expires": PRICES_EVERY_S},
+        },
         "compare-bills": {
             "task": "completions.tasks.compare_bills",
             "schedule": crontab(minute="47"),

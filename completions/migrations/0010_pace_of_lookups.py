@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("completions", "0003_answers_for_idempotent_calls")]
+    dependencies = [("completions", "0020_price_changes")]
     operations = [
         migrations.CreateModel(
             name="LookupPace",
