@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from completions import errors
 from completions.catalog import Route
 from completions.circuit import Circuits
+from completions.connection import UpstreamError
 from completions.providers.base import Adapter, UpstreamFailure, nonsense
 from completions.sse import EventTooLarge
-from completions.upstream import UpstreamAnswer, UpstreamError
+from completions.upstream import UpstreamAnswer
 
 _UNREACHED = {
     "connect": "The model's provider could not be reached.",

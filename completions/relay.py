@@ -18,10 +18,11 @@ from billing.ledger import Settled
 from completions import failures, providers
 from completions.answers import KEEPALIVE_EVENT, StreamWriter
 from completions.call import Call
+from completions.connection import UpstreamError
 from completions.errors import STREAM_FAILURE_EVENT
 from completions.providers.base import Adapter, Chunk, StreamDecoder, UpstreamFailure, nonsense
 from completions.sse import SSEDecoder
-from completions.upstream import UpstreamAnswer, UpstreamError
+from completions.upstream import UpstreamAnswer
 
 if TYPE_CHECKING:
     from completions.gateway import Gateway

@@ -79,16 +79,13 @@ def test_a_stream_left_before_its_first_event_is_charged_for_its_prompt(gateway,
     assert (usage.cancelled, usage.estimated) == (True, True)
 
 
-def test_a_stream_left_before_the_provider_answered_is_free(gateway, upstream, alice):
-    with streamed(gateway, alice, "head_ms=500 tokens=2000 delay_ms=20"):
+def test_a_stream_left_before_the_provider_answered_ends_there_and_is_free(gateway, upstream, alice):
+    with streamed(gateway, alice, "head_ms=60000"):
         upstream.wait_until(lambda calls: len(calls) == 1)
+    assert left(upstream, time.time()).delivered_tokens == 0
     wait_closed(alice)
     assert [(hold.state, hold.charged) for hold in holds(alice)] == [("voided", None)]
     assert wallet(alice) == (1_000_000, 0)
-    # The provider learns it with its first byte (completions/upstream.py says why).
-    [call] = upstream.wait_until(lambda calls: calls[0].disconnected_at is not None)
-    assert call.disconnected_at - call.received_at < 1
-    assert call.delivered_tokens <= 1
 
 
 def test_a_whole_answer_is_settled_though_its_client_left(gateway, upstream, alice):
