@@ -20,7 +20,7 @@ class ProviderForm(forms.ModelForm):
 
     class Meta:
         model = Provider
-        fields = ("name", "kind", "base_url", "allow_plain_http", "enabled")
+        fields = ("name", "kind", "base_url", "allow_plain_http", "when_client_leaves", "enabled")
 
     def clean(self) -> dict[str, Any]:
         """Seal before the model's own checks run: they compare the secret with the base URL it belongs to."""
@@ -34,7 +34,7 @@ class ProviderForm(forms.ModelForm):
 @admin.register(Provider)
 class ProviderAdmin(admin.ModelAdmin):
     form = ProviderForm
-    list_display = ("name", "kind", "base_url", "enabled", "has_secret")
+    list_display = ("name", "kind", "base_url", "when_client_leaves", "enabled", "has_secret")
     list_filter = ("kind", "enabled")
     search_fields = ("name", "base_url")
     ordering = ("name",)

@@ -185,12 +185,13 @@ def ending(call: Call, rate: money.CreditRate) -> Settle | Void:
         "wallet_id": call.principal.organization_id,
         "hold_id": call.hold_id,
         "key_id": call.principal.key_id,
-        "receipt": _receipt(call, usage, cost_pico, estimated, is_charged=billed is not None),
+        "receipt": _receipt(call, usage, cost_pico, estimated),
     }
     return Settle(actual=rate.micro(cost_pico), **settled) if billed else Void(**settled)
 
 
-def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool, *, is_charged: bool) -> Receipt:
+def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool) -> Receipt:
+    """Also of a call that is not charged: what had begun to answer may be billed to us, and is looked up."""
     provider = call.route.provider
     due_s = RECONCILED_KINDS.get(provider.kind) if call.begun and call.provider_ref else None
     latency_ms = call.elapsed_ms
@@ -210,6 +211,6 @@ def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool, *,
         attempts=tuple(call.attempts),
         first_token_ms=call.first_token_ms,
         latency_ms=latency_ms,
-        reconciliation="pending" if due_s is not None and is_charged else "none",
-        reconcile_after_s=due_s if is_charged else None,
+        reconciliation="none" if due_s is None else "pending",
+        reconcile_after_s=due_s,
     )

@@ -29,6 +29,7 @@ class Provider(msgspec.Struct, frozen=True):
     kind: str
     base_url: str
     secret: str
+    is_drained: bool = False  # its streams are read to their end also when their client has left
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r}, {self.kind!r}, {self.base_url!r})"  # never the secret: this reaches logs
@@ -119,7 +120,8 @@ def _usable(row: models.Provider) -> Provider | None:
         return None
     if not secret and row.kind != models.Provider.Kind.OPENAI:
         return None
-    return Provider(row.pk, row.name, row.kind, base_url, secret)
+    is_drained = row.when_client_leaves == models.Provider.Leaving.DRAIN
+    return Provider(row.pk, row.name, row.kind, base_url, secret, is_drained)
 
 
 def _is_priced(row: models.Route) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ class ProviderEntry(Entry, frozen=True, kw_only=True):
     kind: Text
     base_url: str | None = None
     allow_plain_http: bool | None = None
+    when_client_leaves: Literal["cancel", "drain"] | None = None
     enabled: bool | None = None
 
 

@@ -35,7 +35,8 @@
     ├── RateLimited                429 rate_limit_error       rate_limit_exceeded
     ├── Unavailable                503 provider_unavailable
     │   ├── ProviderUnavailable    503                        provider_unavailable
-    │   └── LedgerUnavailable      503                        service_unavailable
+    │   ├── LedgerUnavailable      503                        service_unavailable
+    │   └── ServerStopping         503                        service_unavailable
     └── InternalError              500 api_error              internal_error
 
 Raise a leaf; `exception_handler` is the one place that turns it (or a foreign exception that
@@ -363,6 +364,15 @@ class ProviderUnavailable(Unavailable):
         should_retry: bool | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s, should_retry=should_retry)
+
+
+class ServerStopping(Unavailable):
+    """This server ends before it could answer; the next one can be asked at once."""
+
+    code = "service_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.", retry_after_s=1)
 
 
 class LedgerUnavailable(Unavailable):

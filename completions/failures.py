@@ -42,5 +42,10 @@ def of_open_circuits(circuits: Circuits, routes: Iterable[Route]) -> UpstreamFai
     return UpstreamFailure("unavailable", error, "the circuit is open")
 
 
+def of_call_too_long() -> UpstreamFailure:
+    message = "The model's provider took longer than a call may."
+    return UpstreamFailure("unavailable", errors.ProviderUnavailable(message), "the call took too long")
+
+
 def of_shutdown() -> UpstreamFailure:
-    return UpstreamFailure("unavailable", errors.ProviderUnavailable("The server is shutting down."), "shutdown")
+    return UpstreamFailure("unavailable", errors.ServerStopping(), "shutdown")

@@ -59,6 +59,8 @@ class Gateway:
         *,
         output_floor_tokens: int,
         hold_life_s: float,
+        call_max_s: float,
+        drain_max_s: float,
         first_event_wait_s: float,
         keepalive_s: float,
         circuit_failures_max: int,
@@ -71,6 +73,8 @@ class Gateway:
         self.upstream = upstream
         self.rate = rate
         self.keepalive_s = keepalive_s
+        self.call_max_s = call_max_s
+        self.drain_max_s = drain_max_s
         self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
         self.idempotency = Idempotency(database, lease_s=hold_life_s)
         self._writer = writer
@@ -81,6 +85,7 @@ class Gateway:
         self._hold_life_s = hold_life_s
         self._first_event_wait_s = first_event_wait_s
         self._running: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
 
     # --- the two ways to answer -------------------------------------------------------------
 
@@ -102,6 +107,8 @@ class Gateway:
         `leaving` is done when the client has gone."""
         call = await self._open(principal, chat, provider, claim)
         relay = Relay(self, call)
+        if leaving.done():  # while the ledger was asked: no provider need hear of it
+            relay.events.is_abandoned = True
         relay.events.relay = self._detach(relay.run())
         leaving.add_done_callback(lambda _: relay.events.leave())
         await relay.begun(self._first_event_wait_s)
@@ -115,15 +122,27 @@ class Gateway:
         return replayed_answer(chat, stored, settled)
 
     async def drain(self, patience_s: float) -> None:
-        """Let the running calls end; those that do not are cancelled, which settles them. A settlement that
-        the database does not take at once is left to the writer, which spools it."""
-        for wait_s in (patience_s, CLOSING_PATIENCE_S):
-            if self._running:
-                await asyncio.wait(self._running, timeout=wait_s)
-            for task in self._running:
-                task.cancel()
+        """Let the running calls end; those that do not are cancelled, which settles them, and new ones are
+        refused. A settlement that the database does not take at once is left to the writer, which spools it."""
+        await self._all_ended(patience_s)
+        self._is_closed = True
+        self._cancel_running()
+        await self._all_ended(CLOSING_PATIENCE_S)
+        self._cancel_running()
         if self._running:
             await asyncio.wait(self._running)
+
+    async def _all_ended(self, patience_s: float) -> None:
+        """Those too that begin meanwhile: their clients had sent them before they could know."""
+        deadline_s = time.monotonic() + patience_s
+        while self._running and (left_s := deadline_s - time.monotonic()) > 0:
+            await asyncio.wait(self._running, timeout=left_s)
+
+    def _cancel_running(self) -> None:
+        """After what is due already: a task cancelled before its first step would never close its call."""
+        loop = asyncio.get_running_loop()
+        for task in self._running:
+            loop.call_soon(task.cancel)
 
     async def close_connections(self) -> None:
         await self._limiter.close()
@@ -134,6 +153,7 @@ class Gateway:
         """A call that may go to its provider; from here on its end closes it. A claim that comes to no call
         is free again, whatever the reason."""
         try:
+            self._require_open()
             call = await self._held_call(principal, chat, provider)
         except BaseException:
             if claim is not None:
@@ -193,6 +213,10 @@ class Gateway:
             raise refused
         return able
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise errors.ServerStopping
+
     def _require_a_way(self, routes: tuple[Route, ...]) -> None:
         """Spare the ledger a hold when every provider is being left alone."""
         if not any(self.circuits.may_enter(route.provider.name) for route in routes):
@@ -244,9 +268,10 @@ class Gateway:
             await self.attempt(call, self._ask, lambda: True)
         except asyncio.CancelledError:  # the server has to go
             call.failure = failures.of_shutdown()
-            await self.close(call)
-            raise
-        settled = await self.close(call)
+        try:
+            settled = await self.close(call)
+        except asyncio.CancelledError:  # it cannot wait for the ledger: the settlement will be spooled
+            call.failure = failures.of_shutdown()
         if call.failure is not None:
             raise call.error()
         assert settled is not None
@@ -264,8 +289,20 @@ class Gateway:
     async def attempt(
         self, call: Call, ask: Callable[[Call], Awaitable[UpstreamFailure | None]], may_turn: Callable[[], bool]
     ) -> None:
-        """Ask one route after the other until one answers. `may_turn` says whether the client has not
-        been told anything yet; `call.failure` is the last route's, if none answered."""
+        """Ask one route after the other until one answers, for as long as a call may take. `may_turn` says whether
+        the next one may be asked; `call.failure` is the last route's, if none answered."""
+        try:
+            async with asyncio.timeout(self.call_max_s):
+                await self._attempt(call, ask, may_turn)
+        except TimeoutError:
+            call.failure = failures.of_call_too_long()
+
+    async def _attempt(
+        self, call: Call, ask: Callable[[Call], Awaitable[UpstreamFailure | None]], may_turn: Callable[[], bool]
+    ) -> None:
+        if self._is_closed:
+            call.failure = failures.of_shutdown()
+            return
         for route in call.routes:
             name = route.provider.name
             call.turn_to(route)

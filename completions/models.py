@@ -64,6 +64,10 @@ class Provider(models.Model):
         ANTHROPIC = "anthropic", "Anthropic"
         OPENAI = "openai", "OpenAI-compatible"
 
+    class Leaving(models.TextChoices):
+        CANCEL = "cancel", "Cancel"
+        DRAIN = "drain", "Drain"
+
     name = models.SlugField(max_length=64, unique=True, help_text="What X-Quantized-Provider calls it.")
     kind = models.CharField(max_length=16, choices=Kind)
     base_url = models.CharField(
@@ -76,6 +80,13 @@ class Provider(models.Model):
         default=False, help_text="Accept http:// for a loopback or private address. The secret then travels in clear."
     )
     secret_encrypted = models.TextField(blank=True, default="", editable=False)
+    when_client_leaves = models.CharField(
+        max_length=6,
+        choices=Leaving,
+        default=Leaving.CANCEL,
+        help_text="What becomes of a stream nobody listens to any more. Cancel: the provider is let go, and what was "
+        "delivered is charged. Drain, for a provider that bills all of it anyway: it is read to its end.",
+    )
     enabled = models.BooleanField(default=True)
 
     class Meta:
@@ -83,6 +94,9 @@ class Provider(models.Model):
             models.CheckConstraint(
                 condition=Q(base_url="") | Q(base_url__startswith="https://") | Q(allow_plain_http=True),
                 name="provider_plain_http_is_explicit",
+            ),
+            models.CheckConstraint(
+                condition=Q(when_client_leaves__in=("cancel", "drain")), name="provider_knows_what_leaving_means"
             ),
             models.CheckConstraint(
                 condition=~Q(kind="openai", base_url=""), name="provider_openai_compatible_has_a_base_url"

@@ -36,9 +36,11 @@ BODY_END_WAIT_S = 0.05
 class Events:
     """The bytes between a relay and one client. Iterating joins what has gathered into one piece."""
 
-    def __init__(self, call: Call, keepalive_s: float) -> None:
+    def __init__(self, call: Call, keepalive_s: float, drain_max_s: float) -> None:
         self.call = call
         self._keepalive_s = keepalive_s
+        self._drain_max_s = drain_max_s
+        self._drain_timer: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
         self._size = 0
         self._is_over = False
@@ -72,6 +74,17 @@ class Events:
         self._is_over = True
         self._filled.set()
 
+    def let_end(self) -> None:
+        """The provider is done with: a client who leaves from here on changes nothing."""
+        self.relay = None
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody is going to ask for the answer: the client, now or by its Idempotency-Key."""
+        return not self.is_abandoned or self.call.claim is not None
+
     # --- the client's side ------------------------------------------------------------------
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -90,12 +103,16 @@ class Events:
 
     def leave(self) -> None:
         """The client is gone, or has everything. Called twice, or after the end, it changes nothing.
-        A call with an Idempotency-Key runs to its end: the client is going to ask for the answer again."""
+        What is still wanted runs to its end, and so does, for a while, what a provider bills in full anyway."""
         if self.relay is None or self._is_over or self.is_abandoned:
             return
         self.is_abandoned = True
         self._emptied.set()
-        if self.call.claim is None:
+        if self.is_wanted:
+            return
+        if self.call.route.provider.is_drained:
+            self._drain_timer = asyncio.get_running_loop().call_later(self._drain_max_s, self.relay.cancel)
+        else:
             self.relay.cancel()
 
     async def _wait(self) -> bool:
@@ -110,7 +127,7 @@ class Relay:
     def __init__(self, gateway: "Gateway", call: Call) -> None:
         self._gateway = gateway
         self._call = call
-        self.events = Events(call, gateway.keepalive_s)
+        self.events = Events(call, gateway.keepalive_s, gateway.drain_max_s)
         self._writer = StreamWriter(
             id=call.id, model=call.route.model, created=call.created, include_usage=call.chat.include_usage
         )
@@ -128,18 +145,27 @@ class Relay:
     async def run(self) -> None:
         call = self._call
         try:
-            await self._gateway.attempt(call, self._pump, lambda: not self._begun.done())
+            if self.events.is_wanted:
+                await self._gateway.attempt(call, self._pump, self._may_turn)
+            else:  # left before the provider was asked
+                call.cancelled = True
         except asyncio.CancelledError:
-            # A call with a claim goes on when its client leaves: what cancels it is the server's end.
-            call.cancelled = self.events.is_abandoned and call.claim is None
+            # What is still wanted is cancelled by the server's end alone.
+            call.cancelled = not self.events.is_wanted
             call.failure = None if call.cancelled else failures.of_shutdown()
-        self.events.relay = None  # a client who leaves from here on changes nothing
+        self.events.let_end()
         settled = None
         try:
             settled = await self._gateway.close(call)
+        except asyncio.CancelledError:  # the server cannot wait for the ledger: the settlement will be spooled
+            call.failure = failures.of_shutdown()
         except Exception as error:
             call.failure = failures.of_exception(error)
         self._finish(settled)
+
+    def _may_turn(self) -> bool:
+        """To another route: only for somebody, and before a word of this one was passed on."""
+        return self.events.is_wanted and not self._begun.done()
 
     async def _pump(self, call: Call) -> UpstreamFailure | None:
         """Relay the whole stream; the failure that ended it, if one did."""

@@ -10,8 +10,16 @@ import httptools
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from completions.errors import GatewayError, InvalidHttp, RequestHeadTooLarge, RequestTimeout, error_bytes
+from completions.errors import (
+    GatewayError,
+    InvalidHttp,
+    RequestHeadTooLarge,
+    RequestTimeout,
+    ServerStopping,
+    error_bytes,
+)
 from quantized.middleware import HEADER, request_id
+from quantized.server import REST_S
 
 HEAD_BYTES_MAX = 64 * 1024
 # A connection closed at once, with bytes still coming in, is reset: the client would not read why.
@@ -23,6 +31,7 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _is_refused = False
+    _is_last = False  # the server is stopping: no request after this one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,6 +66,8 @@ class Protocol(HttpToolsProtocol):
             self.refuse(RequestHeadTooLarge(HEAD_BYTES_MAX))
             raise httptools.HttpParserError  # ends the parser's work on these bytes
         super().on_headers_complete()
+        if self._is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(settings.BODY_TIMEOUT_S, self._head_is_late)
@@ -72,6 +83,35 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()  # connected and never asked anything
 
+    # --- the server stops -------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """A resting connection stays a moment: its client may just have sent a request, which would be reset."""
+        self._is_last = True
+        if self._rests:
+            self.loop.call_later(REST_S, self._close_if_resting)
+        elif self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    @property
+    def _rests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_resting(self) -> None:
+        if self._rests and not self._reads_head and not self.transport.is_closing():
+            self.transport.close()
+
+    def give_up(self) -> None:
+        """What is not answered by now is told so; an answer under way gets what is left of the time."""
+        if self._is_refused or self.transport.is_closing():
+            return
+        if not self._rests:
+            if self.cycle.response_started:
+                return
+            self.cycle.disconnected = True  # its handler ends, and says nothing more
+            self.cycle.message_event.set()
+        self._end_with(ServerStopping())
+
     def send_400_response(self, msg: str) -> None:
         self._reads_head = False
         self.refuse(InvalidHttp())
@@ -80,10 +120,14 @@ class Protocol(HttpToolsProtocol):
         """The last words on this connection; none in the middle of another answer."""
         if self._is_refused:
             return
-        self._is_refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._rests:
+            self._end_with(error)
+        else:
+            self._is_refused = True
             self.transport.close()
-            return
+
+    def _end_with(self, error: GatewayError) -> None:
+        self._is_refused = True
         self.transport.write(answer(error))
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)

@@ -42,6 +42,8 @@ class Runtime:
             CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN),
             output_floor_tokens=settings.OUTPUT_FLOOR_TOKENS,
             hold_life_s=settings.HOLD_TTL_S,
+            call_max_s=settings.CALL_MAX_S,
+            drain_max_s=settings.DRAIN_MAX_S,
             first_event_wait_s=settings.FIRST_EVENT_WAIT_S,
             keepalive_s=settings.KEEPALIVE_S,
             circuit_failures_max=settings.CIRCUIT_FAILURES,
@@ -64,6 +66,10 @@ class Runtime:
             asyncio.create_task(every(CATALOG_LIFE_S, self._load_catalog), name="catalog"),
             asyncio.create_task(every(USED_KEYS_EVERY_S, self._store_used_keys), name="used-keys"),
         ]
+
+    async def end_calls(self, waited_s: float) -> None:
+        """The stop began so long ago: let calls finish within what is left of the grace, then end them."""
+        await self.gateway.drain(max(0.0, settings.SHUTDOWN_GRACE_S - waited_s))
 
     async def close(self) -> None:
         """Let calls finish, then write what they cost. Settlements that cannot be written are spooled."""

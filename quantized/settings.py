@@ -294,6 +294,10 @@ if DRIFT_ALERT_PERCENT < 0 or DRIFT_ALERT_USD < 0:
 # --- Times and sizes ------------------------------------------------------------------------
 
 HOLD_TTL_S = number("HOLD_TTL_S", 1200)
+CALL_MAX_S = number("CALL_MAX_S", 0.95 * HOLD_TTL_S)
+if CALL_MAX_S >= HOLD_TTL_S:
+    raise ImproperlyConfigured(f"CALL_MAX_S must be below HOLD_TTL_S ({HOLD_TTL_S:g}), not {CALL_MAX_S:g}")
+DRAIN_MAX_S = number("DRAIN_MAX_S", 300)
 SWEEP_EVERY_S = number("SWEEP_EVERY_S", 30)
 UPSTREAM_CONNECT_TIMEOUT_S = number("UPSTREAM_CONNECT_TIMEOUT_S", 5)
 UPSTREAM_READ_TIMEOUT_S = number("UPSTREAM_READ_TIMEOUT_S", 300)

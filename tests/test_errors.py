@@ -41,6 +41,7 @@ CONTRACT = [
     (errors.InternalError(), 500, "api_error", "internal_error"),
     (errors.ProviderUnavailable(), 503, "provider_unavailable", "provider_unavailable"),
     (errors.LedgerUnavailable(), 503, "provider_unavailable", "service_unavailable"),
+    (errors.ServerStopping(), 503, "provider_unavailable", "service_unavailable"),
 ]
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -7,7 +8,8 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from uvicorn.supervisors import Multiprocess
+
+from quantized.server import MARGIN_S, Server, Supervisor
 
 BACKLOG_CONNECTIONS = 2048
 # Longer than the 60 s proxies usually keep an idle connection, so that it is never us who hangs up first.
@@ -47,7 +49,7 @@ def configuration(workers: int) -> uvicorn.Config:
         log_config=None,
         backlog=BACKLOG_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(settings.SHUTDOWN_GRACE_S),
+        timeout_graceful_shutdown=math.ceil(settings.SHUTDOWN_GRACE_S) + MARGIN_S,
     )
 
 
@@ -67,14 +69,13 @@ def run_one(config: uvicorn.Config, listener: socket.socket) -> bool:
     """When all is drained, uvicorn raises the signal that stopped it once more: that is a good end, not a crash."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    server = uvicorn.Server(config)
+    server = Server(config)
     with contextlib.suppress(KeyboardInterrupt, SystemExit):  # SystemExit is how a failed start is told
         server.run(sockets=[listener])
     return server.started
 
 
 def run_several(config: uvicorn.Config, listener: socket.socket) -> bool:
-    """uvicorn's supervisor replaces workers that die, and gives up if they cannot even start."""
-    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor = Supervisor(config, sockets=[listener])
     supervisor.run()
     return not any(process.exitcode == uvicorn.config.STARTUP_FAILURE for process in supervisor.processes)
