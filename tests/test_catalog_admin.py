@@ -3,6 +3,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
+from completions.catalog import _usable
 from completions.models import Model, Provider, Route
 from tests.cast import make_cast
 from tests.catalogs import make_price, make_route
@@ -11,6 +12,7 @@ from tests.catalogs import make_price, make_route
 pytestmark = pytest.mark.filterwarnings("ignore:No directory at")
 
 HERE = "https://llm.example.com/v1"
+LEAVING = {"when_client_leaves": "cancel"}
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def operator(db: None) -> Client:
 
 
 def provider_form(**changes: str) -> dict[str, str]:
-    return {"name": "local", "kind": "openai", "base_url": HERE, "enabled": "on", "secret": "", **changes}
+    return {"name": "local", "kind": "openai", "base_url": HERE, **LEAVING, "enabled": "on", "secret": "", **changes}
 
 
 def change(client: Client, provider: Provider, **changes: str) -> str:
@@ -42,6 +44,14 @@ def test_a_provider_is_added_with_its_secret(operator):
     provider = Provider.objects.get()
     assert provider.secret == "hidden value"
     assert "hidden value" not in provider.secret_encrypted
+
+
+def test_what_becomes_of_a_stream_without_its_client_is_set(operator):
+    provider = own_provider()
+    assert "Select a valid choice" in change(operator, provider, when_client_leaves="whatever")
+    change(operator, provider, when_client_leaves="drain")
+    assert Provider.objects.get().when_client_leaves == "drain"
+    assert _usable(Provider.objects.get()).is_drained is True
 
 
 def test_a_secret_is_never_shown_again(operator):

@@ -230,6 +230,18 @@ def test_a_provider_must_be_valid(provider, complaint):
 
 
 @pytest.mark.django_db
+def test_a_provider_says_what_becomes_of_a_stream_without_its_client():
+    load()
+    assert Provider.objects.get().when_client_leaves == "cancel"
+    load(provider=LINES["provider"] + '\nwhen_client_leaves = "drain"')
+    assert Provider.objects.get().when_client_leaves == "drain"
+    load()  # what the file does not say stays
+    assert Provider.objects.get().when_client_leaves == "drain"
+    with pytest.raises(CatalogError, match="openrouter: Invalid enum value 'leave'"):
+        load(provider=LINES["provider"] + '\nwhen_client_leaves = "leave"')
+
+
+@pytest.mark.django_db
 def test_a_file_cannot_take_a_stored_secret_to_another_host():
     local = make_provider("local", kind="openai", base_url="https://llm.example.com/v1")
     local.set_secret("hidden value")
