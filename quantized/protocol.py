@@ -86,16 +86,25 @@ class Protocol(HttpToolsProtocol):
     # --- the server stops -------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """A resting connection stays a moment: its client may just have sent a request, which would be reset."""
+        """A connection closes only after an answer that has said so. One that rests, or whose answer had begun
+        before, stays for a moment: its client may just have sent the next request, which would be reset."""
         self._is_last = True
         if self._rests:
-            self.loop.call_later(REST_S, self._close_if_resting)
-        elif self.cycle is not None:
+            self._close_soon()
+        elif not self.cycle.response_started:
             self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_last and not self.transport.is_closing():
+            self._close_soon()
 
     @property
     def _rests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _close_soon(self) -> None:
+        self.loop.call_later(REST_S, self._close_if_resting)
 
     def _close_if_resting(self) -> None:
         if self._rests and not self._reads_head and not self.transport.is_closing():
@@ -105,12 +114,14 @@ class Protocol(HttpToolsProtocol):
         """What is not answered by now is told so; an answer under way gets what is left of the time."""
         if self._is_refused or self.transport.is_closing():
             return
-        if not self._rests:
-            if self.cycle.response_started:
-                return
+        if self._rests and not self._reads_head:
+            self.transport.close()
+        elif self._rests:
+            self._end_with(ServerStopping())
+        elif not self.cycle.response_started:
             self.cycle.disconnected = True  # its handler ends, and says nothing more
             self.cycle.message_event.set()
-        self._end_with(ServerStopping())
+            self._end_with(ServerStopping())
 
     def send_400_response(self, msg: str) -> None:
         self._reads_head = False
