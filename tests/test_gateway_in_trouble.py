@@ -13,9 +13,16 @@ from django.conf import LazySettings
 
 from accounts.principals import Principal, RateLimits
 from billing import ledger
-from billing.models import Hold, Usage
+from billing.models import Entry, Hold, Usage
 from billing.spool import Spool
-from completions.errors import IdempotencyInProgress, InsufficientCredits, LedgerUnavailable
+from completions.errors import (
+    STREAM_FAILURE_EVENT,
+    IdempotencyInProgress,
+    InsufficientCredits,
+    LedgerUnavailable,
+    ProviderUnavailable,
+    ServerStopping,
+)
 from completions.idempotency import Claim, Idempotency
 from completions.models import IdempotentCall, Provider
 from completions.relay import Events
@@ -227,3 +234,120 @@ def test_a_client_who_takes_nothing_for_long_has_left(
     asyncio.run(story())
     usage = Usage.objects.get(wallet_id=tenant.organization_id)
     assert (usage.cancelled, usage.estimated) == (True, True)
+
+
+def test_a_provider_that_drips_does_not_outlive_its_hold(url: str, settings: LazySettings, tenant: Tenant) -> None:
+    """Its bytes never stop coming; the call does, and costs what was delivered."""
+    settings.CALL_MAX_S = 0.5
+
+    async def story() -> list[bytes]:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            events = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
+            told = [part async for part in events]
+            await runtime.close()
+            return told
+
+    told = asyncio.run(story())
+    assert told[-1].endswith(STREAM_FAILURE_EVENT)
+    usage = Usage.objects.get(wallet_id=tenant.organization_id)
+    assert (usage.error_code, usage.cancelled, usage.estimated) == ("unavailable", False, True)
+    assert usage.completion_tokens > 0
+    assert usage.charged == -Entry.objects.get(wallet_id=tenant.organization_id, kind="usage").amount
+
+
+@pytest.mark.parametrize("directive", ["head_ms=60000", "first_ms=60000"])
+def test_a_call_that_takes_too_long_before_its_first_word_is_a_503_and_free(
+    url: str, settings: LazySettings, tenant: Tenant, sandbox: SandboxServer, directive: str
+) -> None:
+    settings.CALL_MAX_S = 0.3
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, None)
+            whole = parse_chat(json.dumps(chat(directive)).encode())
+            for answer in (stream(runtime, tenant, directive), runtime.gateway.complete(principal, whole, None)):
+                with pytest.raises(ProviderUnavailable, match="took longer than a call may"):
+                    await answer
+            await runtime.close()
+
+    asyncio.run(story())
+    holds = Hold.objects.filter(wallet_id=tenant.organization_id)
+    assert list(holds.values_list("state", "charged")) == [("voided", None)] * 2
+    sandbox.wait_until(lambda calls: calls[0].disconnected_at is not None)
+
+
+def test_a_stream_is_drained_for_a_while_and_then_let_go(
+    url: str, settings: LazySettings, tenant: Tenant, sandbox: SandboxServer
+) -> None:
+    settings.DRAIN_MAX_S = 0.3
+    Provider.objects.filter(name="openrouter").update(when_client_leaves="drain")
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            events = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
+            await anext(aiter(events))
+            events.leave()
+            await asyncio.sleep(0.1)
+            assert sandbox.calls[0].disconnected_at is None
+            await asyncio.wait(list(runtime.gateway._running), timeout=5)
+            assert not runtime.gateway._running
+            await runtime.close()
+
+    try:
+        asyncio.run(story())
+    finally:
+        Provider.objects.filter(name="openrouter").update(when_client_leaves="cancel")
+    [call] = sandbox.wait_until(lambda calls: calls[0].disconnected_at is not None)
+    usage = Usage.objects.get(wallet_id=tenant.organization_id)
+    assert (usage.cancelled, usage.estimated, usage.error_code) == (True, True, "client_left")
+    assert call.delivered_tokens > 10  # what came while nobody listened was used, and is paid
+
+
+def test_a_call_that_was_answered_when_the_server_must_go_is_told_and_spooled(
+    url: str, settings: LazySettings, tenant: Tenant
+) -> None:
+    """The database is away: what the answer cost cannot be said, and nobody is left waiting for it."""
+
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (gate, runtime):
+            principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, None)
+            body = parse_chat(json.dumps(chat("first_ms=200")).encode())
+            whole = asyncio.ensure_future(runtime.gateway.complete(principal, body, None))
+            events = await stream(runtime, tenant, "delay_ms=30")
+            await gate.shut()
+            told: list[bytes] = []
+
+            async def listen() -> None:
+                told.extend([part async for part in events])
+
+            listening = asyncio.ensure_future(listen())
+            await asyncio.sleep(0.6)  # both are answered, and wait for the ledger
+            await asyncio.wait_for(runtime.close(), PATIENCE_S)
+            with pytest.raises(ServerStopping):
+                await whole
+            await listening
+            assert b"".join(told).endswith(STREAM_FAILURE_EVENT)
+
+    asyncio.run(story())
+    spool = Spool(settings.SPOOL_DIR)
+    kept = [command for path in spool.files() for command in spool.read(path) if isinstance(command, ledger.Settle)]
+    assert [command.receipt.usage.completion_tokens for command in kept] == [8, 8]
+    ledger.execute(kept)
+    assert set(Hold.objects.filter(wallet_id=tenant.organization_id).values_list("state", "charged")) == {
+        ("settled", 2_400)
+    }
+
+
+def test_no_call_goes_to_a_provider_when_the_server_has_stopped(
+    url: str, settings: LazySettings, tenant: Tenant, sandbox: SandboxServer
+) -> None:
+    async def story() -> None:
+        async with gate_and_runtime(url, settings) as (_, runtime):
+            await runtime.end_calls(0)
+            with pytest.raises(ServerStopping):
+                await stream(runtime, tenant, "")
+            await runtime.close()
+
+    asyncio.run(story())
+    assert sandbox.calls == []
+    assert not Hold.objects.filter(wallet_id=tenant.organization_id).exists()
