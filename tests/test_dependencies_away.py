@@ -20,6 +20,7 @@ from tests.gateway_calls import (
     open_call,
     post,
     read_answers,
+    read_until,
     stream,
     usage_of,
     wallet,
@@ -101,6 +102,23 @@ def test_a_call_under_way_is_settled_when_the_database_is_back(gateway, upstream
             time.sleep(0.3)
         [answer] = read_answers(connection, 1)
     assert answer.usage["credits_used"] == CHARGE_MICRO
+    wait_closed(alice)
+    assert usage_of(alice).charged == CHARGE_MICRO
+    assert wallet(alice) == (1_000_000 - CHARGE_MICRO, 0)
+    wait_back(gateway)
+
+
+def test_a_stream_under_way_is_settled_when_the_database_is_back(gateway, upstream, alice):
+    """All of its words come; what it cost is said when it is certain."""
+    usage_please = {"stream": True, "stream_options": {"include_usage": True}}
+    with open_call(gateway, alice, "first_ms=300", **usage_please) as connection:
+        upstream.wait_until(lambda calls: len(calls) == 1)
+        with database_away():
+            said = read_until(connection, b'"finish_reason":"stop"')
+            assert b"credits_used" not in said
+            time.sleep(0.3)
+        said += read_until(connection, b"[DONE]")
+    assert b'"credits_used":%d' % CHARGE_MICRO in said
     wait_closed(alice)
     assert usage_of(alice).charged == CHARGE_MICRO
     assert wallet(alice) == (1_000_000 - CHARGE_MICRO, 0)
