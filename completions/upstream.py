@@ -116,15 +116,15 @@ class Upstream:
         if (rested := self._rested(origin)) is not None:
             sent_s = asyncio.get_running_loop().time()
             try:
-                return await self._ask(rested, head, body)
+                return await self._exchange(rested, head, body)
             except UpstreamError as error:
                 waited_s = asyncio.get_running_loop().time() - sent_s
                 if error.kind != "broken" or rested.has_begun or waited_s > STALE_WITHIN_S:
                     raise
-        return await self._ask(await self._connect(origin), head, body)
+        return await self._exchange(await self._connect(origin), head, body)
 
     @staticmethod
-    async def _ask(connection: Connection, head: bytes, body: bytes) -> Connection:
+    async def _exchange(connection: Connection, head: bytes, body: bytes) -> Connection:
         try:
             connection.send(head, body)
             await connection.head()

@@ -102,8 +102,10 @@ def makers(name: str) -> set[str]:
 
 def test_one_module_alone_can_send_a_prompt():
     """The others that know an HTTP client ask a provider for its prices and bills, without a body."""
+    [opener] = makers("Connection")
+    assert opener == "completions/upstream.py _connect_to"
+    assert users(".create_connection") == {opener}
     clients = {path: imported(module) & CLIENTS for path, module in modules().items()}
-    assert clients.pop("completions/upstream.py") == {"pyreqwest"}
     others = {path for path, found in clients.items() if found}
     assert others == {
         "completions/catalog_sync.py",
