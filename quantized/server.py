@@ -18,6 +18,7 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 REST_S = 1.0
 LAST_ANSWERS_S = 1.0
+LOOK_EVERY_S = 0.05
 MARGIN_S = 10  # uvicorn's own patience is longer than all of this takes
 
 
@@ -31,12 +32,19 @@ class Server(uvicorn.Server):
     async def _end(self, listeners: list[socket.socket]) -> None:
         for listener in listeners:
             await self._take_the_last(listener)
-        await asyncio.sleep(REST_S)
+        await self._all_gone(REST_S)
         if (runtime := self.lifespan.state.get("runtime")) is not None:
             await runtime.end_calls(REST_S)
-        await asyncio.sleep(LAST_ANSWERS_S)
+        await self._all_gone(LAST_ANSWERS_S)
         for connection in list(self.server_state.connections):
             connection.give_up()  # type: ignore[union-attr]
+
+    async def _all_gone(self, patience_s: float) -> None:
+        """Connections tell nobody when they end; uvicorn looks after them in the same way."""
+        for _ in range(round(patience_s / LOOK_EVERY_S)):
+            if not self.server_state.connections:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _take_the_last(self, listener: socket.socket) -> None:
         """The connections that wait to be accepted: closing the socket would reset them, requests and all."""
