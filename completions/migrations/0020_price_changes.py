@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('billing', '0060_operations'),
-        ('completions', '0003_answers_for_idempotent_calls'),
+        ('completions', '0004_what_becomes_of_a_stream_without_its_client'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
