@@ -1,12 +1,12 @@
 """How often a log-in may fail, by e-mail address and by client address: rows in the database, the same for every
-process and after every restart.
+process and after every restart. `count` and `uncount` do the same for other guesses, such as vouchers' codes.
 
 An attempt is counted before the password is looked at, in one statement, so a burst of guesses at the same moment is
 counted one by one; a success takes its own count back, and no more: who knows one password gains no guesses at others.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from django.conf import settings
 from django.db import connection
@@ -42,17 +42,26 @@ DELETE FROM accounts_loginthrottle WHERE window_started_at <= now() - interval '
 
 def count_attempt(email: str, address: str) -> None:
     """Raises TooManyAttempts, with the time after which it makes sense to try again."""
-    limits = limits_of(email, address)
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT_SQL, (list(limits),))
-        waits = [left_s for subject, attempts, left_s in cursor.fetchall() if attempts > limits[bytes(subject)]]
-    if waits:
-        raise TooManyAttempts(math.ceil(max(waits)))
+    wait_s = count(limits_of(email, address))
+    if wait_s:
+        raise TooManyAttempts(wait_s)
 
 
 def take_back(email: str, address: str) -> None:
+    uncount(limits_of(email, address))
+
+
+def count(limits: Mapping[bytes, int]) -> int:
+    """One attempt more for each subject; 0, or the seconds to wait if that was more than a subject's limit."""
     with connection.cursor() as cursor:
-        cursor.execute(TAKE_BACK_SQL, (list(limits_of(email, address)),))
+        cursor.execute(COUNT_SQL, (list(limits),))
+        waits = [left_s for subject, attempts, left_s in cursor.fetchall() if attempts > limits[bytes(subject)]]
+    return math.ceil(max(waits)) if waits else 0
+
+
+def uncount(subjects: Iterable[bytes]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(TAKE_BACK_SQL, (list(subjects),))
 
 
 def forget_old() -> None:

@@ -12,6 +12,9 @@ from django.db.models import F, Q
 from accounts.models import ApiKey, Organization, User
 from billing import money
 from billing import notice_models as notice_models  # its tables belong to this room's app
+from billing.promotions import Lot as Lot
+from billing.promotions import Voucher as Voucher
+from billing.promotions import VoucherBatch as VoucherBatch
 
 
 def usd_per_million(**options: Any) -> models.DecimalField:

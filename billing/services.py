@@ -1,19 +1,21 @@
 """Opening accounts and posting credits, for commands and the admin."""
 
 import uuid
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 
 from accounts import services as accounts
-from accounts.models import ApiKey, Organization
-from billing import ledger
+from accounts.models import ApiKey, Membership, Organization
+from billing import ledger, lots
 from billing.kernel import Posted
 from billing.models import Wallet
 
 AMOUNT_MAX_MICRO = 2**63 - 1
 REASON_CHARACTERS_MAX = 500
+PAYING_ROLES = frozenset({Membership.Role.OWNER, Membership.Role.ADMIN, Membership.Role.BILLING})
 
 
 class Account(NamedTuple):
@@ -48,18 +50,30 @@ def open_account(
 
 
 def grant(
-    organization_id: UUID, amount_micro: int, *, actor: str, reason: str, idempotency_key: str | None = None
+    organization_id: UUID,
+    amount_micro: int,
+    *,
+    actor: str,
+    reason: str,
+    idempotency_key: str | None = None,
+    expires_at: datetime | None = None,
 ) -> Posted:
-    """Give credits. The same idempotency key again returns the first entry and posts nothing."""
+    """Give credits, until `expires_at` if it is given. The same idempotency key again returns the first entry and
+    posts nothing."""
     check_amount("a grant", amount_micro, at_least=1)
+    reason = accounts.checked_text("reason", reason, REASON_CHARACTERS_MAX)
+    idempotency_key = idempotency_key or f"grant:{uuid.uuid4()}"
+    until = accounts.checked_expiry(expires_at)
+    if until is not None:
+        return lots.grant(organization_id, amount_micro, until, actor, reason, idempotency_key)
     return ledger.post(
-        organization_id,
-        "grant",
-        amount_micro,
-        actor=actor,
-        reason=accounts.checked_text("reason", reason, REASON_CHARACTERS_MAX),
-        idempotency_key=idempotency_key or f"grant:{uuid.uuid4()}",
+        organization_id, "grant", amount_micro, actor=actor, reason=reason, idempotency_key=idempotency_key
     )
+
+
+def may_pay(role: str) -> bool:
+    """Who buys credits, redeems vouchers and sets the auto top-up."""
+    return role in PAYING_ROLES
 
 
 def check_amount(what: str, amount_micro: int, *, at_least: int) -> None:

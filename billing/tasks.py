@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from billing import alerts, deliveries, notices, rollups, statement_files
+from billing import alerts, deliveries, lots, notices, rollups, statement_files
 
 logger = logging.getLogger(__name__)
 
@@ -38,3 +38,10 @@ def announce_statements() -> None:
 @shared_task(name="billing.tasks.forget_notices")
 def forget_notices() -> None:
     logger.info("forgot %d old notifications", notices.forget_old())
+
+
+@shared_task(name="billing.tasks.expire_credits")
+def expire_credits() -> None:
+    wallets = lots.expire()
+    if wallets:
+        logger.info("credits expired in %d wallets", wallets)

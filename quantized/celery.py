@@ -16,6 +16,7 @@ RECONCILE_EVERY_S = 60
 ALERT_EVERY_S = 60
 SEND_EVERY_S = 15
 PRICES_EVERY_S = 10
+EXPIRE_EVERY_S = 180
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -42,6 +43,10 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "completions.tasks.compare_bills",
             "schedule": crontab(minute="47"),
             "options": {"expires": 1800},
+        "expire-credits": {
+            "task": "billing.tasks.expire_credits",
+            "schedule": EXPIRE_EVERY_S,
+            "options": {"expires": EXPIRE_EVERY_S},
         },
         "forget-answers": {
             "task": "completions.tasks.forget_answers",

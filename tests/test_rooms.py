@@ -19,17 +19,20 @@ DOORS = {
         "ledger",
         "lookups",
         "losses",
+        "lots",
         "models",
         "money",
         "monthly",
         "notice_models",
         "notices",
         "operations",
+        "payments",
         "rates",
         "services",
         "statement_files",
         "sweeper",
         "usage_report",
+        "vouchers",
         "webhooks",
     },
     "accounts": {
@@ -43,6 +46,7 @@ DOORS = {
         "services",
         "sessions",
         "signing_keys",
+        "throttle",
     },
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

@@ -2,6 +2,8 @@
 there; whatever goes wrong is one line on standard error and exit code 1."""
 
 import sys
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -63,3 +65,11 @@ def plain(value: Any) -> str:
     if value is None or value == []:
         return "-"
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+
+
+def moment(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not an ISO 8601 date or time") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

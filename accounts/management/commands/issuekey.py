@@ -1,10 +1,8 @@
-from argparse import ArgumentTypeError
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
+from accounts.management.output import JsonCommand, moment
 from accounts.models import ApiKey
 from accounts.services import find_organization, issue_key
 
@@ -46,11 +44,3 @@ class Command(JsonCommand):
 
 def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
-
-
-def moment(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not an ISO 8601 date or time") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import services as accounts
-from accounts.management.output import JsonCommand
+from accounts.management.output import JsonCommand, moment
 from billing import services
 
 
@@ -15,6 +15,7 @@ class Command(JsonCommand):
         parser.add_argument("micro", type=int, metavar="MICRO")
         parser.add_argument("--reason", required=True)
         parser.add_argument("--idempotency-key")
+        parser.add_argument("--expires", type=moment, metavar="ISO", help="when what is unspent is taken back")
 
     def run(self, **options: Any) -> dict[str, Any]:
         organization = accounts.find_organization(options["organization"])
@@ -24,5 +25,6 @@ class Command(JsonCommand):
             actor="manage.py grantcredits",
             reason=options["reason"],
             idempotency_key=options["idempotency_key"],
+            expires_at=options["expires"],
         )
         return {"entry": posted.seq, "credits_remaining": posted.balance_after, "replayed": posted.replayed}

@@ -1,0 +1,16 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts.management.output import JsonCommand
+from billing import vouchers
+
+
+class Command(JsonCommand):
+    help = "Cancel a batch of vouchers: what was not redeemed yet never will be."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("batch", type=int, metavar="BATCH")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        return {"batch": options["batch"], "cancelled": vouchers.cancel_batch(options["batch"])}
