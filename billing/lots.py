@@ -205,7 +205,8 @@ def count(organization_id: UUID) -> Counted:
         rows = cursor.fetchall()
         if not rows:
             raise ledger.LedgerRefused("this organization has no wallet")
-        counted = Counted(*rows[0][:4], [Row(*row[4:]) for row in rows if row[4] is not None])
+        posted, held, seq, now = rows[0][:4]
+        counted = Counted(posted, held, seq, now, [Row(*row[4:]) for row in rows if row[4] is not None])
         # All open lots of a wallet are counted together, so the first one's mark is everybody's.
         if not counted.lots or counted.lots[0].counted_seq == counted.seq:
             return counted

@@ -12,6 +12,11 @@ from django.db.models import F, Q
 from accounts.models import ApiKey, Organization, User
 from billing import money
 from billing import notice_models as notice_models  # its tables belong to this room's app
+from billing.payments.models import AutoTopUp as AutoTopUp
+from billing.payments.models import Dispute as Dispute
+from billing.payments.models import Payment as Payment
+from billing.payments.models import StripeCustomer as StripeCustomer
+from billing.payments.models import StripeEvent as StripeEvent
 from billing.promotions import Lot as Lot
 from billing.promotions import Voucher as Voucher
 from billing.promotions import VoucherBatch as VoucherBatch

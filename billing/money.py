@@ -172,6 +172,11 @@ def rates_from_usd(prices: dict[str, Decimal | str | None]) -> Rates:
     )
 
 
+def micro_of_cents(cents: int, credits_per_usd: Decimal) -> int:
+    """What an amount of money buys, in micro-credits, rounded down."""
+    return int(Fraction(cents, 100) * Fraction(credits_per_usd) * MICRO)
+
+
 def usd(pico: int) -> Decimal:
     """Picodollars → USD, exact."""
     return Decimal(pico).scaleb(-12)

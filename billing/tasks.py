@@ -5,6 +5,7 @@ import logging
 from celery import shared_task
 
 from billing import alerts, deliveries, lots, notices, rollups, statement_files
+from billing.payments import auto_top_up
 
 logger = logging.getLogger(__name__)
 
@@ -45,3 +46,10 @@ def expire_credits() -> None:
     wallets = lots.expire()
     if wallets:
         logger.info("credits expired in %d wallets", wallets)
+
+
+@shared_task(name="billing.tasks.top_up_wallets")
+def top_up_wallets() -> None:
+    paid = auto_top_up.run()
+    if paid:
+        logger.info("topped up %d wallets", paid)

@@ -112,9 +112,10 @@ def create_batch(
 ) -> tuple[VoucherBatch, list[str]]:
     """The batch and its codes, which nobody can read ever again."""
     services.check_amount("a voucher", amount_micro, at_least=1)
+    checked_positive("count", count, COUNT_MAX)
     batch = VoucherBatch(
         name=checked_text("name", name, 200),
-        count=checked_positive("count", count, COUNT_MAX),
+        count=count,
         amount_micro=amount_micro,
         redeem_until=checked_expiry(redeem_until),
         credit_days=checked_positive("credit_days", credit_days, CREDIT_DAYS_MAX),

@@ -17,6 +17,7 @@ ALERT_EVERY_S = 60
 SEND_EVERY_S = 15
 PRICES_EVERY_S = 10
 EXPIRE_EVERY_S = 180
+TOP_UP_EVERY_S = 60
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -47,6 +48,11 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "billing.tasks.expire_credits",
             "schedule": EXPIRE_EVERY_S,
             "options": {"expires": EXPIRE_EVERY_S},
+        },
+        "top-up-wallets": {
+            "task": "billing.tasks.top_up_wallets",
+            "schedule": TOP_UP_EVERY_S,
+            "options": {"expires": TOP_UP_EVERY_S},
         },
         "forget-answers": {
             "task": "completions.tasks.forget_answers",

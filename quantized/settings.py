@@ -291,6 +291,21 @@ DRIFT_ALERT_USD = decimal("DRIFT_ALERT_USD", "1")
 if DRIFT_ALERT_PERCENT < 0 or DRIFT_ALERT_USD < 0:
     raise ImproperlyConfigured("DRIFT_ALERT_PERCENT and DRIFT_ALERT_USD must be at least 0")
 
+# --- Payments -------------------------------------------------------------------------------
+
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_BASE_URL = base_url("STRIPE_BASE_URL", "https://api.stripe.com")
+if STRIPE_SECRET_KEY and not STRIPE_WEBHOOK_SECRET:
+    raise ImproperlyConfigured("STRIPE_WEBHOOK_SECRET is missing: without it nobody who pays gets their credits")
+TOP_UP_MIN_USD = decimal("TOP_UP_MIN_USD", "5")
+TOP_UP_MAX_USD = decimal("TOP_UP_MAX_USD", "1000")
+if Decimal("0.5") > TOP_UP_MIN_USD:
+    raise ImproperlyConfigured("TOP_UP_MIN_USD must be at least 0.5, the least that Stripe charges")
+if not TOP_UP_MIN_USD <= TOP_UP_MAX_USD <= 999_999:
+    raise ImproperlyConfigured("TOP_UP_MAX_USD must be at least TOP_UP_MIN_USD and at most 999999")
+OPERATOR_CONTACT = env.str("OPERATOR_CONTACT", default="")
+
 # --- Times and sizes ------------------------------------------------------------------------
 
 HOLD_TTL_S = number("HOLD_TTL_S", 1200)

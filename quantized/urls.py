@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from completions.api_auth import JwksView
-from quantized import documents, pages
+from quantized import documents, pages, webhooks
 
 urlpatterns = [
     path("", pages.home, name="home"),
@@ -19,6 +19,7 @@ urlpatterns = [
         name="login",
     ),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("webhooks/stripe", webhooks.stripe, name="stripe-webhook"),
     path("admin/", admin.site.urls),
     path("robots.txt", pages.robots),
     path("favicon.ico", pages.favicon),

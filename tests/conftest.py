@@ -39,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=1)
     os.environ.update(suite_environment(root))
     django.setup()
-    config.pluginmanager.import_plugin("tests.gateway_server")  # its fixtures need the models
+    config.pluginmanager.import_plugin("tests.gateway_server")  # their fixtures need the models
+    config.pluginmanager.import_plugin("tests.stripe_cast")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
