@@ -239,6 +239,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {"fontTools": {"level": "WARNING"}},  # tells every step of a PDF's fonts
     "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"stripe": {"level": "WARNING"}},  # it logs every request; what matters of them, we say
 }
 
 # --- E-mail and webhooks ----------------------------------------------------------------------

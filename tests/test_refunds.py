@@ -178,7 +178,7 @@ def test_a_dispute_waits_for_a_payment_that_does_not_know_its_intent_yet(buyer: 
 
 @pytest.mark.parametrize("ending", ["won", "lost"])
 def test_every_order_of_a_disputed_payments_events_ends_the_same(stripe: StripeServer, db: None, ending: str) -> None:
-    for order in list(itertools.permutations(range(5)))[::7]:
+    for order in list(itertools.permutations(range(5)))[::13]:
         buyer = Buyer(stripe)
         payment = buyer.start()
         paid = stripe.pay(str(payment.session_id))
