@@ -1,20 +1,29 @@
 """The books in the admin: to look at, never to change. Money moves by commands and services alone."""
 
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from billing.models import (
+    AutoTopUp,
     CreditRate,
+    Dispute,
     Entry,
     ExtraCharge,
     Hold,
     Loss,
+    Lot,
     Meter,
+    Payment,
     Price,
     ProviderDay,
+    StripeEvent,
     Usage,
     UsageHour,
+    Voucher,
+    VoucherBatch,
     Wallet,
 )
 
@@ -130,3 +139,90 @@ class ProviderDayAdmin(ReadOnly):
     list_filter = ("provider", ("alerted_at", admin.EmptyFieldListFilter))
     ordering = ("-day", "provider", "model")
     search_fields = ("model",)
+
+
+class ShortfallFilter(admin.SimpleListFilter):
+    title = "shortfall"
+    parameter_name = "short"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "spent before it went back")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Payment]) -> QuerySet[Payment]:
+        return queryset.filter(shortfall_micro__gt=0) if self.value() == "yes" else queryset
+
+
+@admin.register(Payment)
+class PaymentAdmin(ReadOnly):
+    list_display = (
+        "created_at",
+        "organization",
+        "kind",
+        "state",
+        "amount_cents",
+        "refunded_cents",
+        "taken_back_micro",
+        "shortfall_micro",
+        "failure",
+    )
+    list_filter = ("state", "kind", ShortfallFilter)
+    list_select_related = ("organization",)
+    ordering = ("-created_at",)
+    search_fields = ("organization__name", "id", "payment_intent", "session_id")
+
+
+@admin.register(Dispute)
+class DisputeAdmin(ReadOnly):
+    list_display = ("created_at", "id", "payment", "status", "amount_cents", "withdrawn", "returned")
+    list_filter = ("status",)
+    list_select_related = ("payment",)
+    ordering = ("-created_at",)
+    search_fields = ("id", "payment__id", "payment__payment_intent")
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(ReadOnly):
+    list_display = ("received_at", "type", "id", "outcome")
+    list_filter = ("outcome",)
+    ordering = ("-received_at",)
+    search_fields = ("id",)
+    exclude = ("body",)
+
+
+@admin.register(AutoTopUp)
+class AutoTopUpAdmin(ReadOnly):
+    list_display = (
+        "organization",
+        "enabled",
+        "threshold_micro",
+        "amount_cents",
+        "monthly_max_cents",
+        "failures",
+        "reason",
+    )
+    list_filter = ("enabled",)
+    list_select_related = ("organization",)
+    search_fields = ("organization__name", "organization__id")
+
+
+@admin.register(Lot)
+class LotAdmin(ReadOnly):
+    list_display = ("expires_at", "wallet", "amount", "left", "expired", "reason", "closed_at")
+    ordering = ("-id",)
+    search_fields = ("wallet__organization__name", "wallet__organization__id")
+
+
+@admin.register(VoucherBatch)
+class VoucherBatchAdmin(ReadOnly):
+    list_display = ("id", "name", "amount_micro", "count", "redeem_until", "credit_days", "created_by", "cancelled_at")
+    ordering = ("-id",)
+    search_fields = ("name",)
+
+
+@admin.register(Voucher)
+class VoucherAdmin(ReadOnly):
+    list_display = ("batch", "tail", "redeemed_at", "organization", "redeemed_by")
+    list_filter = ("batch",)
+    list_select_related = ("batch", "organization", "redeemed_by")
+    ordering = ("-id",)
+    search_fields = ("tail", "organization__name")

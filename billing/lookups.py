@@ -53,6 +53,8 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 def balance(organization_id: UUID) -> Balance:
+    """`granted` is what was put in less what left again without a call: expired, or paid back. So `used` is what calls
+    took and nothing else, and `granted - used` is the balance."""
     wallet = Wallet.objects.get(pk=organization_id)
     put_in = Entry.objects.filter(wallet=wallet).exclude(kind__in=CALL_KINDS).aggregate(total=Sum("amount"))
     granted = put_in["total"] or 0

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 
 from accounts.models import ApiKey
 from accounts.principals import Principal
-from billing import lookups, money
+from billing import lookups, lots, money
 from billing.models import Hold, Price, Usage
 from completions import shapes
 from completions.answers import usage_view
@@ -35,8 +35,10 @@ GENERATION_WORDS = Words(GenerationQuery.__struct_fields__, {"id": "the id of a 
 class CreditsView(APIView):
     @documented(Documented(answer=shapes.Credits, callers=EVERYBODY))
     def get(self, request: Request) -> Response:
-        """The organization's balance and what its running calls hold."""
-        balance = lookups.balance(principal(request).organization_id)
+        """The organization's balance, what its running calls hold, and what will expire."""
+        organization_id = principal(request).organization_id
+        balance = lookups.balance(organization_id)
+        expiring = lots.open_lots(organization_id)
         return Response(
             shapes.Credits(
                 credits_remaining=balance.remaining,
@@ -45,6 +47,7 @@ class CreditsView(APIView):
                 credits_used=balance.used,
                 overdraft=balance.overdraft,
                 unlimited=balance.unlimited,
+                expiring=[shapes.ExpiringCredits(lot.left, lot.expires_at) for lot in expiring],
             )
         )
 

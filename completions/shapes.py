@@ -14,6 +14,13 @@ GenerationStatus = Literal["open", "settled", "estimated", "corrected", "voided"
 Role = Literal["owner", "admin", "developer", "billing", "viewer"]
 
 
+class ExpiringCredits(Struct, frozen=True):
+    """What is left of a grant with an end; spent before all other credits, the soonest to expire first."""
+
+    credits: int
+    expires_at: datetime
+
+
 class Credits(Struct, frozen=True, kw_only=True):
     """An organization's balance in micro-credits; `credits_remaining` is null when it is unlimited."""
 
@@ -24,6 +31,7 @@ class Credits(Struct, frozen=True, kw_only=True):
     credits_used: int
     overdraft: int
     unlimited: bool
+    expiring: list[ExpiringCredits]
 
 
 class RateLimits(Struct, frozen=True):

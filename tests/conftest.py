@@ -59,6 +59,9 @@ def suite_environment(root: Path) -> dict[str, str]:
         "OPENROUTER_BASE_URL": f"{NOWHERE}/api/v1",
         "ANTHROPIC_API_KEY": "sandbox",
         "ANTHROPIC_BASE_URL": NOWHERE,
+        "STRIPE_SECRET_KEY": "",
+        "STRIPE_WEBHOOK_SECRET": "",
+        "STRIPE_BASE_URL": NOWHERE,
         "SPOOL_DIR": str(root / "spool"),
     }
 

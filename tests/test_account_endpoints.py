@@ -15,6 +15,7 @@ import pytest
 from accounts.models import Organization
 from accounts.services import issue_key
 from billing.models import Hold, Usage
+from billing.services import grant
 from completions import generations, reconciliation
 from completions.sandbox.server import SandboxServer
 from tests.conversations import CONVERSATIONS
@@ -76,6 +77,7 @@ def test_credits_before_and_after_a_call(api: httpx.Client):
         "credits_used": 0,
         "overdraft": 0,
         "unlimited": False,
+        "expiring": [],
     }
     assert api.get("/credits").json() == before
     ask(api)
@@ -92,7 +94,21 @@ def test_credits_of_an_unlimited_wallet(gateway: Server, live_db: None):
         "credits_used": 0,
         "overdraft": 500,
         "unlimited": True,
+        "expiring": [],
     }
+
+
+def test_credits_that_expire_are_told_apart_and_only_to_their_owner(
+    api: httpx.Client, charlies: httpx.Client, alice: Tenant
+):
+    soon = datetime(2030, 1, 1, tzinfo=UTC)
+    for amount, end in ((5_000, soon + timedelta(days=1)), (1_000, soon)):
+        grant(alice.organization_id, amount, actor="test", reason="welcome", expires_at=end)
+    ask(api)  # costs 1979: all of the sooner one, and a part of the other
+    credits = api.get("/credits").json()
+    assert credits["expiring"] == [{"credits": 4_021, "expires_at": "2030-01-02T00:00:00Z"}]
+    assert (credits["credits_remaining"], credits["credits_granted"]) == (1_004_021, 1_006_000)
+    assert charlies.get("/credits").json()["expiring"] == []
 
 
 def test_the_key_tells_itself_and_what_it_used(api: httpx.Client, alice: Tenant):

@@ -246,8 +246,11 @@ def test_what_cannot_be_read_is_refused_and_leaves_nothing(db: None, stripe: Str
     assert StripeEvent.objects.count() == 0
 
 
-def test_too_much_is_refused_unread(db: None, stripe: StripeServer) -> None:
-    assert post(b"x" * (256 * 1024 + 1), "t=1,v1=0").status_code == 413
+def test_too_much_is_refused_whoever_signed_it(db: None, stripe: StripeServer) -> None:
+    fits, too_much = [
+        {"id": "evt_1", "type": "x", "data": {"object": {}}, "more": "x" * size} for size in (1, 256 * 1024)
+    ]
+    assert [post(*signed(event)).status_code for event in (fits, too_much)] == [200, 400]
 
 
 def test_events_are_posted(db: None, stripe: StripeServer, client: Any) -> None:

@@ -137,6 +137,7 @@ def test_what_is_held_shows_while_a_call_runs_and_is_not_there_for_another(gatew
             "credits_used": 0,
             "overdraft": 0,
             "unlimited": False,
+            "expiring": [],
         }
         assert_refused(ask(gateway, bob), HOLD_MICRO, 10_000, 44)
     after = credits(gateway, bob)

@@ -15,7 +15,7 @@ from django.db import connection
 
 from accounts import keys
 from accounts.models import ApiKey, Membership, Organization, User
-from billing import sweeper, verifier
+from billing import lots, sweeper, verifier
 from billing.models import Wallet
 from tests.ledger_cast import Tenant
 
@@ -138,6 +138,19 @@ def test_grantcredits_with_the_same_key_gives_once() -> None:
     assert answer(*arguments) == {"entry": 2, "credits_remaining": 600, "replayed": False}
     assert answer(*arguments) == {"entry": 2, "credits_remaining": 600, "replayed": True}
     assert alice.wallet == (600, 0, 2)
+
+
+@pytest.mark.django_db
+def test_grantcredits_gives_credits_that_expire() -> None:
+    alice = Tenant()
+    given = answer("grantcredits", alice.id, 500, "--reason", "welcome", "--expires", "2030-01-01")
+    assert given["credits_remaining"] == 500
+    [lot] = lots.open_lots(alice.id)
+    assert (lot.left, lot.expires_at.isoformat(), lot.reason) == (500, "2030-01-01T00:00:00+00:00", "welcome")
+    past = complaint("grantcredits", alice.id, 500, "--reason=welcome", "--expires=2026-01-01")
+    assert past == "expires_at: must be in the future, not 2026-01-01T00:00:00+00:00"
+    assert answer("expirecredits") == {"wallets": 0}
+    assert alice.wallet == (500, 0, 1)
 
 
 @pytest.mark.django_db
