@@ -304,16 +304,23 @@ class StripeServer:
         events = [self.emit("charge.dispute.funds_reinstated", dispute)] if status == "won" else []
         return [*events, self.emit("charge.dispute.closed", dispute)]
 
+    def fail_on_page(self, session_id: str) -> Json:
+        """The payer's card is declined on Stripe's page, which stays open for another one."""
+        _, intent = self.confirm(session_id)
+        intent["last_payment_error"] = {"type": "card_error", "code": "card_declined"}
+        return self.emit("payment_intent.payment_failed", intent)
+
     def confirm(self, session_id: str) -> tuple[Json, Json]:
+        """A session has one intent, however often its payer tries."""
         session = self.sessions[session_id]
         assert session["status"] == "open"
-        data = self.intent_data[session_id]
-        intent = self.new_intent(
-            session["amount_total"], session["currency"], session["customer"], data.get("metadata", {})
-        )
-        intent["setup_future_usage"] = data.get("setup_future_usage")
-        session["payment_intent"] = intent["id"]
-        return session, intent
+        if session["payment_intent"] is None:
+            data = self.intent_data[session_id]
+            metadata = data.get("metadata", {})
+            intent = self.new_intent(session["amount_total"], session["currency"], session["customer"], metadata)
+            intent["setup_future_usage"] = data.get("setup_future_usage")
+            session["payment_intent"] = intent["id"]
+        return session, self.intents[session["payment_intent"]]
 
     def new_intent(self, amount: int, currency: str, customer: str, metadata: Json) -> Json:
         intent = {

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -140,6 +141,41 @@ def test_looking_costs_the_same_however_many_wish_it(low: Buyer, stripe: StripeS
         enable(other)
         StripeCustomer.objects.create(pk=other.id, customer_id=f"cus_{other.id}", payment_method="pm")
     assert queries() == alone
+
+
+def test_under_the_lock_everything_is_looked_at_again(low: Buyer) -> None:
+    """What a pass found may be over when its turn comes."""
+    enable(low, monthly_max_cents=700)
+    assert auto_top_up.top_up(low.id)
+    assert not auto_top_up.top_up(low.id)  # it is not low any more
+    drain(low)
+    assert not auto_top_up.top_up(low.id)  # the month's sum
+    enable(low)
+    AutoTopUp.objects.update(retry_at=datetime.now(UTC) + timedelta(hours=1))
+    assert not auto_top_up.top_up(low.id)  # not yet
+    AutoTopUp.objects.update(retry_at=None)
+    assert auto_top_up.top_up(low.id)
+    assert purchases(low) == [BOUGHT, TOPPED_UP, TOPPED_UP]
+
+
+def test_an_answer_that_does_not_fit_stops_only_this_one(
+    low: Buyer, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Buyer(stripe)
+    other.buy(save_card=True)
+    enable(other)
+    drain(other)
+    charged = stripe_api.charge
+
+    def charge(payment: Payment, customer_id: str) -> stripe_api.Intent:
+        intent = charged(payment, customer_id)
+        return msgspec.structs.replace(intent, amount_received=1) if payment.organization_id == low.id else intent
+
+    monkeypatch.setattr(stripe_api, "charge", charge)
+    assert auto_top_up.run() == 1
+    assert (purchases(low), purchases(other)) == ([BOUGHT], [BOUGHT, TOPPED_UP])
+    assert "does not fit our payment: amount is 1, not 500" in caplog.text
+    assert auto(low).state == "created"
 
 
 # --- When it fails ----------------------------------------------------------------------------------

@@ -175,14 +175,13 @@ def test_money_that_does_not_come_gives_nothing(buyer: Buyer, stripe: StripeServ
     assert buyer.moves() == []
 
 
-def test_a_failed_card_on_stripes_page_ends_nothing(buyer: Buyer, stripe: StripeServer) -> None:
+def test_a_declined_card_on_stripes_page_ends_nothing(buyer: Buyer, stripe: StripeServer) -> None:
     payment = buyer.start()
-    session, intent = stripe.confirm(str(payment.session_id))
-    assert receive(stripe.emit("payment_intent.payment_failed", intent)) == ["ignored"]
-    session["status"] = "open"
-    receive(*stripe.pay(session["id"]))
-    assert buyer.moves() == []  # another intent than the one we were told of: nothing is believed
-    assert Payment.objects.get().state == "created"
+    assert receive(stripe.fail_on_page(str(payment.session_id))) == ["ignored"]
+    payment.refresh_from_db()
+    assert (payment.state, payment.failure) == ("created", "")
+    assert receive(*stripe.pay(str(payment.session_id), card="pm_another")) == ["ignored", "done", "nothing_new"]
+    assert buyer.moves() == PURCHASE
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 from django.test import override_settings
 
 from billing import ledger, verifier
@@ -12,7 +14,7 @@ from billing.models import Payment, StripeCustomer, StripeEvent
 from billing.payments import auto_top_up, stripe_api
 from tests.gateway_server import Server, start_server
 from tests.ledger_cast import at_once, do
-from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer
+from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
 from tests.stripe_server import SECRET_KEY, WEBHOOK_SECRET, Json, StripeServer, deliver, make_id
 
 ALL = TEN_USD_OF_CREDITS
@@ -128,20 +130,20 @@ def test_a_refund_racing_calls_never_passes_the_floor(server: Server, buyer: Buy
     assert buyer.wallet[0] >= 0
 
 
-def test_a_dispute_and_its_payment_at_the_same_moment_find_each_other(
-    server: Server, live_stripe: StripeServer
-) -> None:
-    """Neither has seen the other's rows yet: the one that comes second must."""
-    url = f"{server.origin}/webhooks/stripe"
-    for _ in range(6):
-        buyer = Buyer(live_stripe)
-        payment = buyer.start()
-        paid = live_stripe.pay(str(payment.session_id))
-        disputed = live_stripe.dispute(paid[1]["data"]["object"]["id"])
-        assert deliver(url, *paid, *disputed, at_once=True) == [200] * 5
-        payment.refresh_from_db()
-        assert (payment.state, payment.taken_back_micro) == ("disputed", ALL)
-        assert buyer.wallet[0] == 0
+def test_a_payment_waits_for_a_dispute_that_is_about_to_wait_for_it(buyer: Buyer, live_stripe: StripeServer) -> None:
+    """Neither sees the other's rows before they are committed: the one that comes second must."""
+    payment = buyer.start()
+    paid = live_stripe.pay(str(payment.session_id))
+    created, _ = live_stripe.dispute(paid[1]["data"]["object"]["id"])
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            assert receive(created) == ["waiting"]
+            meanwhile = pool.submit(receive_elsewhere, paid[-1])
+            with pytest.raises(TimeoutError):
+                meanwhile.result(0.3)
+        assert meanwhile.result(20) == ["done"]
+    payment.refresh_from_db()
+    assert (payment.state, payment.taken_back_micro, buyer.wallet[0]) == ("disputed", ALL, 0)
 
 
 def test_auto_top_ups_at_once_charge_once(buyer: Buyer, live_stripe: StripeServer) -> None:
@@ -172,6 +174,13 @@ def save_card(buyer: Buyer, stripe: StripeServer) -> None:
     stripe.cards["pm_card_visa"] = "ok"
     # The row a paid checkout with a saved card leaves; that it does is test_checkout's.
     StripeCustomer.objects.create(pk=buyer.id, customer_id=customer, payment_method="pm_card_visa")
+
+
+def receive_elsewhere(event: Json) -> list[str]:
+    try:
+        return receive(event)
+    finally:
+        connection.close()
 
 
 def again(event: Json) -> Json:

@@ -161,7 +161,11 @@ def _finish(payment: Payment) -> bool:
     if intent is None:
         account.fail_by_id(payment.pk, "never_reached_stripe")
         return False
-    return _book(payment, intent)
+    try:
+        return _book(payment, intent)
+    except account.Mismatch as mismatch:  # stays in flight, so that nothing more is charged until somebody has looked
+        logger.error("Stripe's answer %s does not fit our payment: %s", intent.id, mismatch)
+        return False
 
 
 def _ask(payment: Payment) -> stripe_api.Intent | None:

@@ -216,9 +216,11 @@ def _intent_succeeded(event: Event, body: bytes) -> str:
 def _intent_failed(event: Event, body: bytes) -> str:
     """Only of auto top-ups: on a page of Stripe's, the member may try another card."""
     intent = _read(event, Intent)
-    payment = payment_of(intent.id, intent.metadata.get("payment"))
-    if payment is None or payment.kind != Payment.Kind.AUTO:
+    named = as_uuid(intent.metadata.get("payment", ""))
+    if not Payment.objects.filter(pk=named, kind=Payment.Kind.AUTO).exists():
         return "ignored"
+    payment = payment_of(intent.id, str(named))
+    assert payment is not None
     failure = intent.last_payment_error or PaymentFailure()
     return _said(account.fail(payment, failure.code or failure.decline_code or "payment_failed"))
 
