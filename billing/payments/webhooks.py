@@ -217,7 +217,7 @@ def _intent_failed(event: Event, body: bytes) -> str:
     """Only of auto top-ups: on a page of Stripe's, the member may try another card."""
     intent = _read(event, Intent)
     named = as_uuid(intent.metadata.get("payment", ""))
-    if not Payment.objects.filter(pk=named, kind=Payment.Kind.AUTO).exists():
+    if named is None or not Payment.objects.filter(pk=named, kind=Payment.Kind.AUTO).exists():
         return "ignored"
     payment = payment_of(intent.id, str(named))
     assert payment is not None
