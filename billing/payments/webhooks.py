@@ -8,6 +8,7 @@ say which payment it is about; amount and currency are compared with the payment
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -133,11 +134,14 @@ def _is_new(event: Event) -> bool:
 
 def _effect(event: Event, body: bytes) -> str:
     handler = HANDLERS.get(event.type)
-    if handler is None:
-        return "ignored"
+    return "ignored" if handler is None else _if_it_fits(event, partial(handler, event, body))
+
+
+def _if_it_fits(event: Event, work: Callable[[], str]) -> str:
+    """All of an effect or, when something does not fit, none of it."""
     try:
         with transaction.atomic():
-            return handler(event, body)
+            return work()
     except Mismatch as mismatch:
         logger.error("Stripe's event %s (%s) does not fit our payment: %s", event.id, event.type, mismatch)
         return "mismatch"
@@ -171,9 +175,10 @@ def _payment_id(intent: str | None, named: str | None) -> UUID | None:
 
 def _take_waiting(payment: Payment, intent: str) -> None:
     for row in StripeEvent.objects.filter(outcome="waiting", payment_intent=intent).order_by("received_at"):
-        said = _read(msgspec.json.decode(row.body, type=Event), DisputeSaid)
-        _mark_disputed(payment, said, row.type)
-        row.outcome, row.body = "done", ""
+        event = msgspec.json.decode(row.body, type=Event)
+        said = _read(event, DisputeSaid)
+        row.outcome = _if_it_fits(event, partial(_mark_disputed, payment, said, event.type))
+        row.body = ""
         row.save(update_fields=["outcome", "body"])
 
 
