@@ -1,5 +1,8 @@
 """Buying credits on Stripe's page: what is offered, what Stripe is told, and credits by signed events, once."""
 
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +14,7 @@ from pytest_django.fixtures import Settings
 from billing import money
 from billing.models import Entry, Payment, StripeCustomer, StripeEvent
 from billing.payments import checkout, stripe_api
+from quantized.devstack.places import CHECKOUT
 from tests.ledger_cast import Tenant
 from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, post, receive
 from tests.stripe_server import StripeServer, make_id, now, signed
@@ -108,6 +112,21 @@ def test_without_stripe_the_operators_contact_is_offered(db: None, settings: Set
 )
 def test_cents_buy_credits_rounded_down(cents: int, rate: str, micro: int) -> None:
     assert money.micro_of_cents(cents, Decimal(rate)) == micro
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"STRIPE_SECRET_KEY": "sk"}, "STRIPE_WEBHOOK_SECRET is missing"),
+        ({"TOP_UP_MIN_USD": "0.4"}, "TOP_UP_MIN_USD must be at least 0.5"),
+        ({"TOP_UP_MAX_USD": "4.99"}, "TOP_UP_MAX_USD must be at least TOP_UP_MIN_USD"),
+    ],
+)
+def test_settings_that_cannot_work_stop_the_start(given: dict[str, str], said: str) -> None:
+    command = [sys.executable, "-c", "import quantized.settings"]
+    stopped = subprocess.run(command, cwd=CHECKOUT, env=os.environ | given, capture_output=True, text=True)
+    assert stopped.returncode == 1
+    assert said in stopped.stderr
 
 
 # --- Credits by events ------------------------------------------------------------------------------
