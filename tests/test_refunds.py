@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from billing import lookups
 from billing.models import AutoTopUp, Dispute, Payment, StripeEvent
 from billing.payments import auto_top_up
 from tests.ledger_cast import do
@@ -34,6 +35,14 @@ def test_a_refund_takes_its_share_and_the_last_one_the_rest(buyer: Buyer, stripe
     assert figures(payment) == ("refunded", TEN_USD, ALL, 0)
     assert buyer.moves() == [("purchase", ALL), ("refund", -333 * CENT), ("refund", -CENT), ("refund", -666 * CENT)]
     assert buyer.wallet[0] == 0
+
+
+def test_money_paid_back_was_neither_granted_nor_used(buyer: Buyer, stripe: StripeServer) -> None:
+    payment = buyer.buy()
+    do(buyer.settle(buyer.hold(100 * CENT), 100 * CENT))
+    receive(stripe.refund(str(payment.payment_intent), 400))
+    balance = lookups.balance(buyer.id)
+    assert (balance.granted, balance.used, balance.remaining) == (600 * CENT, 100 * CENT, 500 * CENT)
 
 
 def test_refunds_that_come_late_or_twice_change_nothing(buyer: Buyer, stripe: StripeServer) -> None:
