@@ -156,6 +156,7 @@ def grant(operation: Operation) -> None:
         actor=operation.requested_by.email,
         reason=operation.reason,
         idempotency_key=f"operation:{operation.pk}",
+        expires_at=operation.expires_at,
     )
 
 

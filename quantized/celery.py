@@ -44,6 +44,7 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "completions.tasks.compare_bills",
             "schedule": crontab(minute="47"),
             "options": {"expires": 1800},
+        },
         "expire-credits": {
             "task": "billing.tasks.expire_credits",
             "schedule": EXPIRE_EVERY_S,

@@ -237,9 +237,11 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"fontTools": {"level": "WARNING"}},  # tells every step of a PDF's fonts
+    "loggers": {
+        "fontTools": {"level": "WARNING"},  # tells every step of a PDF's fonts
+        "stripe": {"level": "WARNING"},  # tells every request; what matters of them, we say
+    },
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"stripe": {"level": "WARNING"}},  # it logs every request; what matters of them, we say
 }
 
 # --- E-mail and webhooks ----------------------------------------------------------------------

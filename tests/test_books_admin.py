@@ -37,7 +37,6 @@ from billing.rollups import roll_up
 from billing.services import open_account
 
 BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter, CreditRate, ExtraCharge, Loss, ProviderDay]
-BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter]
 # Looked at in test_payments_admin.py.
 PAYMENTS = [AutoTopUp, Dispute, Lot, Payment, StripeEvent, Voucher, VoucherBatch]
 

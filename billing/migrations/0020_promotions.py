@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0004_end_and_notify_tokens'),
-        ('billing', '0007_index_corrections'),
+        ('billing', '0014_look_up_queued_calls_again'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
