@@ -173,6 +173,7 @@ class Hold(models.Model):
                 condition=Q(state__in=["open", "expired"], charged__isnull=True, sweep_at__isnull=False),
                 name="hold_to_look_up",
             ),
+            models.Index(fields=["resolved_at"], condition=Q(actual__gt=F("charged")), name="hold_with_a_loss"),
         ]
 
     def __str__(self) -> str:
@@ -238,6 +239,7 @@ class Entry(models.Model):
                 name="entry_not_of_calls",
             ),
             models.Index(fields=["wallet", "created_at"], condition=Q(kind="correction"), name="entry_corrections"),
+            models.Index(fields=["created_at"], condition=Q(kind="correction"), name="entry_corrections_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -270,7 +272,11 @@ class Meter(models.Model):
 
 
 class Usage(models.Model):
-    """What one call consumed and how it went: counts, prices, times and ids, never text."""
+    """What one call consumed and how it went: counts, prices, times and ids, never text.
+
+    Partitioned by the month of its hold (billing/partitions.py), so that old months are dropped, not deleted.
+    Nothing may have a foreign key to it.
+    """
 
     class Reconciliation(models.TextChoices):
         NONE = "none"  # the provider offers no look-up
@@ -283,14 +289,14 @@ class Usage(models.Model):
         SWEPT = "swept"  # settled by the sweeper: counts and cost are the provider's own
 
     hold = models.OneToOneField(Hold, models.PROTECT, primary_key=True, related_name="usage")
-    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_constraint=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False)
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_constraint=False)
     recorded_at = models.DateTimeField()
     model = models.TextField()
     provider = models.TextField()
     provider_ref = models.TextField(default="")
-    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_constraint=False)
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     streamed = models.BooleanField(default=False)
     cancelled = models.BooleanField(default=False)
     estimated = models.BooleanField(default=False)
@@ -324,23 +330,24 @@ class Usage(models.Model):
             models.Index(fields=["wallet", "recorded_at"], name="usage_by_wallet_and_time"),
             models.Index(fields=["recorded_at"], name="usage_by_time"),
             models.Index(fields=["reconcile_at"], condition=Q(reconciliation="pending"), name="usage_to_reconcile"),
+            models.Index(
+                fields=["reconciliation"],
+                condition=Q(reconciliation__in=["queued", "gave_up"]),
+                name="usage_for_the_operator",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"usage of {self.hold_id}"
 
 
-class UsageHour(models.Model):
-    """The sum of usage by organization, key, member, model, provider and hour: what pages read."""
+class UsageSums(models.Model):
+    """The figures of a roll-up; billing/rollups.py says how each is computed from usage rows."""
 
-    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+")
-    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+")
-    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
-    model = models.TextField()
-    provider = models.TextField()
-    hour = models.DateTimeField()
     requests = models.BigIntegerField()
     errors = models.BigIntegerField()
+    cancelled = models.BigIntegerField(db_default=0)
+    estimated = models.BigIntegerField(db_default=0)
     prompt_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()
     cached_tokens = models.BigIntegerField()
@@ -348,6 +355,29 @@ class UsageHour(models.Model):
     reasoning_tokens = models.BigIntegerField()
     cost_pico = models.BigIntegerField()
     charged = models.BigIntegerField()
+    # Of the calls whose provider told a cost: how many, what it told, and what we expected of the same ones.
+    reported = models.BigIntegerField(db_default=0)
+    reported_cost_usd = models.DecimalField(max_digits=40, decimal_places=18, db_default=0)
+    reported_expected_pico = models.BigIntegerField(db_default=0)
+    # An average is its sum by its count: only answered calls have a first token.
+    first_tokens = models.BigIntegerField(db_default=0)
+    first_token_ms = models.BigIntegerField(db_default=0)
+    timed = models.BigIntegerField(db_default=0)
+    latency_ms = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        abstract = True
+
+
+class UsageHour(UsageSums):
+    """The sum of usage by organization, key, member, model, provider and hour: what a tenant's pages read."""
+
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+")
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+")
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    model = models.TextField()
+    provider = models.TextField()
+    hour = models.DateTimeField()
 
     class Meta:
         constraints = [
@@ -361,6 +391,39 @@ class UsageHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} at {self.hour:%Y-%m-%d %H}:00"
+
+
+class ProviderHour(UsageSums):
+    """The same over all tenants, by model, provider and hour: what the operator's pages read."""
+
+    model = models.TextField()
+    provider = models.TextField()
+    hour = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hour", "model", "provider"], name="provider_hour_once")]
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.provider}, {self.hour:%Y-%m-%d %H}:00"
+
+
+class AttemptHour(models.Model):
+    """How often a provider was asked, and how it went, also by calls that another one answered in the end."""
+
+    model = models.TextField()
+    provider = models.TextField()
+    hour = models.DateTimeField()
+    outcome = models.TextField()
+    attempts = models.BigIntegerField()
+    milliseconds = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["hour", "model", "provider", "outcome"], name="attempt_hour_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.outcome}, {self.hour:%Y-%m-%d %H}:00"
 
 
 class RollUpState(models.Model):
@@ -515,3 +578,76 @@ class ProviderDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.model} on {self.day}"
+
+
+class UsageRetention(models.Model):
+    """What of the usage rows is still there: those of calls made before `holds_from` were dropped, and hours before
+    `hours_from` cannot be rebuilt from rows any more. No row: nothing was dropped yet."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    holds_from = models.DateTimeField()
+    hours_from = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"usage since {self.holds_from:%Y-%m}"
+
+
+class WalletCheckpoint(models.Model):
+    """A wallet as the verifier last found it right: an incremental run reads the entries above `seq`."""
+
+    wallet = models.OneToOneField(Wallet, models.PROTECT, primary_key=True, related_name="+")
+    seq = models.BigIntegerField()
+    posted = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"wallet {self.wallet_id} at entry {self.seq}"
+
+
+class MeterCheckpoint(models.Model):
+    """What a key had spent in all when the verifier last found everything right."""
+
+    key = models.OneToOneField(ApiKey, models.PROTECT, primary_key=True, related_name="+")
+    total_spent = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"key {self.key_id}: {self.total_spent}"
+
+
+class VerifierRun(models.Model):
+    """One run of the verifier and what it found. A run that could not end has an `error`."""
+
+    class Kind(models.TextChoices):
+        COMPLETE = "complete"
+        INCREMENTAL = "incremental"
+
+    kind = models.CharField(max_length=11, choices=Kind)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    wallets = models.BigIntegerField()
+    entries = models.BigIntegerField()
+    hours_until = models.DateTimeField(null=True)  # roll-ups were compared before this hour
+    violations = models.BigIntegerField()
+    first_violations = models.JSONField(default=list)  # [{"invariant", "subject", "detail"}]
+    error = models.TextField(default="")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["kind", "-started_at"], name="verifier_run_latest"),
+            models.Index(fields=["started_at"], name="verifier_run_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.started_at:%Y-%m-%d %H:%M}: {self.violations} violations"
+
+
+class Heartbeat(models.Model):
+    """When a periodic task last ran to its end, and when it last failed. A worker can be connected and do nothing."""
+
+    task = models.TextField(primary_key=True)
+    succeeded_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    duration_ms = models.BigIntegerField(default=0)
+    error = models.TextField(default="")  # of the last failure: the exception's class
+
+    def __str__(self) -> str:
+        return self.task

@@ -3,8 +3,9 @@
 import logging
 
 from celery import shared_task
+from django.conf import settings
 
-from billing import alerts, deliveries, lots, notices, rollups, statement_files
+from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files
 from billing.payments import auto_top_up
 
 logger = logging.getLogger(__name__)
@@ -53,3 +54,16 @@ def top_up_wallets() -> None:
     paid = auto_top_up.run()
     if paid:
         logger.info("topped up %d wallets", paid)
+    logger.debug("rolled up usage into %d rows", rollups.roll_up())
+
+
+@shared_task(name="billing.tasks.keep_partitions")
+def keep_partitions() -> None:
+    """Months of usage: the next ones made, those that are too old dropped."""
+    for month in partitions.ensure_ahead():
+        logger.info("made the partition of usage of %s", month)
+    retired = partitions.retire(settings.USAGE_RETENTION_MONTHS)
+    for month in retired.months:
+        logger.warning("dropped the usage of %s, which was too old", month)
+    for kept in retired.kept:
+        logger.warning("the usage of %s is too old but stays: %s", kept.month, kept.reason)

@@ -18,6 +18,7 @@ SEND_EVERY_S = 15
 PRICES_EVERY_S = 10
 EXPIRE_EVERY_S = 180
 TOP_UP_EVERY_S = 60
+ROLL_UP_EVERY_S = 60
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -79,4 +80,11 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "options": {"expires": 1800},
         },
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
+        # Pages read roll-ups only: this is how old their figures may be.
+        "roll-up": {"task": "billing.tasks.roll_up", "schedule": ROLL_UP_EVERY_S, "options": {"expires": 60}},
+        "keep-partitions": {
+            "task": "billing.tasks.keep_partitions",
+            "schedule": crontab(minute="47"),
+            "options": {"expires": 1800},
+        },
     }

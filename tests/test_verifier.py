@@ -46,7 +46,8 @@ def world() -> World:
     alice, bob = Tenant(1_000), Tenant(unlimited=True)
     key = alice.key()
     settled, late, expired, voided, still_open = [alice.hold(100, key=key, life_s=7_200) for _ in range(5)]
-    do(alice.settle(settled, 60, key=key))
+    attempts = ({"provider": "sandbox", "outcome": "ok", "milliseconds": 12},)
+    do(alice.settle(settled, 60, key=key, attempts=attempts))
     do(alice.void(voided, key=key))
     do(bob.settle(bob.hold(40), 700))
     clock.set(HALF_PAST_TEN + timedelta(hours=2))
@@ -75,7 +76,17 @@ def tamper_more(sql: str, *params: Any) -> None:
 
 
 def found() -> set[tuple[str, str]]:
-    return {(violation.invariant, violation.subject) for violation in verifier.violations()}
+    """What a complete run finds, and as well an incremental one without a checkpoint below what was tampered with:
+    only meters it compares in another way."""
+    complete = pairs(verifier.violations())
+    result = verifier.run(incremental=True)
+    assert result is not None
+    assert {pair[0] for pair in complete ^ pairs(result.violations)} <= {METER}
+    return complete
+
+
+def pairs(violations: list[verifier.Violation]) -> set[tuple[str, str]]:
+    return {(violation.invariant, violation.subject) for violation in violations}
 
 
 def details() -> list[str]:
@@ -95,6 +106,8 @@ INVARIANTS = (
     CONTRA := "contra accounts sum to the balances",
     USAGE := "usage says what was charged",
     ROLLUP := "roll-ups are the sums of usage",
+    PROVIDED := "providers' hours are the sums of roll-ups",
+    ATTEMPTED := "attempts are those of the calls",
 )
 
 
@@ -106,6 +119,7 @@ def test_every_invariant_has_its_test() -> None:
 def test_healthy_books_have_no_violation(world: World) -> None:
     assert verifier.violations() == []
     assert verifier.report() == {"wallets": 2, "entries": 4, "violations": []}
+    assert verifier.report(incremental=True) == {"wallets": 2, "entries": 0, "violations": []}
 
 
 # --- The wallet -------------------------------------------------------------------------------
@@ -283,35 +297,47 @@ def test_a_usage_row_under_another_organization(world: World) -> None:
 
 
 ALICES_HOUR = "wallet_id = %s AND hour = '2026-11-18 10:00+00'"
-FIGURES = [
-    "requests",
-    "errors",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_pico",
-    "charged",
-]
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", rollups.FIGURES)
 def test_a_changed_roll_up(world: World, figure: str) -> None:
     tamper(f"UPDATE billing_usagehour SET {figure} = {figure} + 1 WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id))}
+    assert found() == {(ROLLUP, str(world.alice.id)), (PROVIDED, "sandbox")}
 
 
 def test_a_roll_up_that_disappeared(world: World) -> None:
     tamper(f"DELETE FROM billing_usagehour WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id))}
-    assert details() == ["2026-11-18 10:00:00+00 sandbox/echo: usage 1 requests, 60 charged; roll-up 0, 0"]
+    assert found() == {(ROLLUP, str(world.alice.id)), (PROVIDED, "sandbox")}
+    assert "2026-11-18 10:00:00+00 sandbox/echo: usage 1 requests, 60 charged; roll-up 0, 0" in details()
 
 
-@pytest.mark.parametrize("change", ["model = 'other'", "provider = 'other'", "key_id = NULL"])
-def test_usage_rolled_up_under_another_name(world: World, change: str) -> None:
-    tamper(f"UPDATE billing_usagehour SET {change} WHERE {ALICES_HOUR}", world.alice.id)
+def test_usage_rolled_up_under_another_key(world: World) -> None:
+    tamper(f"UPDATE billing_usagehour SET key_id = NULL WHERE {ALICES_HOUR}", world.alice.id)
     assert found() == {(ROLLUP, str(world.alice.id))}
+
+
+@pytest.mark.parametrize(("name", "providers"), [("model", {"sandbox"}), ("provider", {"sandbox", "other"})])
+def test_usage_rolled_up_under_another_name(world: World, name: str, providers: set[str]) -> None:
+    tamper(f"UPDATE billing_usagehour SET {name} = 'other' WHERE {ALICES_HOUR}", world.alice.id)
+    assert found() == {(ROLLUP, str(world.alice.id)), *((PROVIDED, provider) for provider in providers)}
+
+
+@pytest.mark.parametrize("figure", rollups.FIGURES)
+def test_a_changed_hour_of_a_provider(world: World, figure: str) -> None:
+    tamper(f"UPDATE billing_providerhour SET {figure} = {figure} + 1 WHERE hour = '2026-11-18 10:00+00'")
+    assert found() == {(PROVIDED, "sandbox")}
+
+
+@pytest.mark.parametrize("figure", rollups.ATTEMPT_FIGURES)
+def test_a_changed_count_of_attempts(world: World, figure: str) -> None:
+    tamper(f"UPDATE billing_attempthour SET {figure} = {figure} + 1 WHERE hour = '2026-11-18 10:00+00'")
+    assert found() == {(ATTEMPTED, "sandbox")}
+
+
+def test_attempts_that_disappeared_from_their_call(world: World) -> None:
+    tamper("UPDATE billing_usage SET attempts = '[]' WHERE hold_id = %s", world.settled)
+    assert found() == {(ATTEMPTED, "sandbox")}
+    assert details() == ["2026-11-18 10:00:00+00 ok: off by -1 attempts, -12 ms"]
 
 
 def test_the_hour_that_still_runs_is_not_compared(world: World) -> None:

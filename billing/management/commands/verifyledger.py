@@ -1,5 +1,7 @@
 from typing import Any
 
+from django.core.management.base import CommandParser
+
 from accounts.management.output import JsonCommand
 from billing import verifier
 
@@ -7,8 +9,13 @@ from billing import verifier
 class Command(JsonCommand):
     help = "Check every invariant of the ledger; exit code 1 if any is violated."
 
-    def run(self, **options: Any) -> dict[str, Any]:
-        return verifier.report()
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--incremental", action="store_true", help="only what is newer than the last run that found no violation"
+        )
+
+    def run(self, incremental: bool, **options: Any) -> dict[str, Any]:
+        return verifier.report(incremental=incremental)
 
     def complaint(self, result: dict[str, Any]) -> str:
         found = len(result["violations"])

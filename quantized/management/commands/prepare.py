@@ -10,6 +10,7 @@ from accounts import keys
 from accounts.management.output import JsonCommand
 from accounts.models import ApiKey, Organization, User
 from accounts.services import issue_key
+from billing import partitions
 
 TENANT = "Acme"
 CREDITS_MICRO = 1_000_000
@@ -33,6 +34,7 @@ class Command(JsonCommand):
         """The log-ins that shall work come as JSON on standard input; what is there already stays."""
         wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
         call_command("migrate", interactive=False, verbosity=0)
+        partitions.ensure_ahead()
         call_command("loadcatalog", str(settings.BASE_DIR / "catalog.toml"), stdout=io.StringIO())
         ensure_operator(wanted.operator)
         return {"api_key": ensure_tenant(wanted.owner, wanted.api_key)}

@@ -1,0 +1,181 @@
+"""What pages show, from roll-ups alone: by day, the dearest first, the operator's totals, providers' health."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from billing import ledger, reports, rollups
+from billing.money import Usage as Tokens
+from billing.usage_report import Span
+from tests.clock import DatabaseClock
+from tests.ledger_cast import Tenant, do, make_receipt
+
+pytestmark = pytest.mark.django_db
+
+TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+UTC_ZONE = ZoneInfo("UTC")
+WEEK = Span(TEN - 6 * DAY, TEN + DAY, UTC_ZONE)
+TOKENS = Tokens(prompt_tokens=100, completion_tokens=20)
+
+
+@pytest.fixture
+def clock() -> DatabaseClock:
+    return DatabaseClock(TEN)
+
+
+@pytest.fixture
+def alice(clock: DatabaseClock) -> Tenant:
+    return Tenant(1_000_000)
+
+
+def call(tenant: Tenant, charged: int, *, key: Any = None, user_id: int | None = None, **of_receipt: Any) -> Any:
+    named: dict[str, Any] = {"usage": TOKENS, "cost_pico": charged * 1_000} | of_receipt
+    hold_id = tenant.hold(charged, key=key, user_id=user_id)
+    do(tenant.settle(hold_id, charged, key=key, **named))
+    return hold_id
+
+
+def refund(tenant: Tenant, hold_id: Any, micro: int) -> None:
+    given = {"actor": "reconciliation", "reason": "too much", "idempotency_key": f"recon:{hold_id}:1"}
+    ledger.post(tenant.id, "correction", micro, hold_id=hold_id, **given)
+
+
+def reading_usage(queries: CaptureQueriesContext) -> list[str]:
+    return [query["sql"] for query in queries if "billing_usage " in query["sql"]]
+
+
+def test_spend_by_day_has_every_day_and_the_corrections_of_the_day_they_were_made(
+    clock: DatabaseClock, alice: Tenant
+) -> None:
+    clock.set(TEN - DAY)
+    dear = call(alice, 50)
+    clock.set(TEN)
+    call(alice, 70, cancelled=True, estimated=True)
+    refund(alice, dear, 8)
+    rollups.roll_up()
+    span = Span(TEN - 2 * DAY, TEN + MINUTE, UTC_ZONE)
+    days = {day.day: day.spend for day in reports.spend_by_day(alice.id, span)}
+    assert list(days) == ["2026-11-16", "2026-11-17", "2026-11-18"]
+    assert days["2026-11-16"] == reports.NO_SPEND
+    assert days["2026-11-17"] == reports.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0)
+    assert days["2026-11-18"] == reports.Spend(1, 0, 1, 1, 100, 20, 0, 0, 0, 62, -8)
+    assert reports.spend(alice.id, span) == reports.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
+
+
+def test_a_day_is_the_zones(clock: DatabaseClock, alice: Tenant) -> None:
+    clock.set(TEN.replace(hour=14, minute=59))
+    call(alice, 1)
+    clock.set(TEN.replace(hour=15))  # midnight in Tokyo
+    call(alice, 10)
+    rollups.roll_up()
+    span = Span(TEN, TEN + 8 * HOUR, ZoneInfo("Asia/Tokyo"))
+    found = [(day.day, day.spend.credits_used) for day in reports.spend_by_day(alice.id, span)]
+    assert found == [("2026-11-18", 1), ("2026-11-19", 10)]
+
+
+def test_the_dearest_models_keys_and_members_come_first(clock: DatabaseClock, alice: Tenant) -> None:
+    key = alice.key(name="server")
+    bob = User.objects.create_user("bob@example.com", "a long password")
+    call(alice, 5, model="small")
+    call(alice, 30, model="large", key=key)
+    call(alice, 20, model="large", user_id=bob.pk)
+    call(Tenant(1_000), 500, model="charlie's")
+    rollups.roll_up()
+    by_model = [(row.id, row.name, row.spend.credits_used) for row in reports.top(alice.id, WEEK, "model")]
+    assert by_model == [("large", "large", 50), ("small", "small", 5)]
+    by_key = [(row.id, row.name, row.spend.credits_used) for row in reports.top(alice.id, WEEK, "key")]
+    assert by_key == [(str(key), "server", 30), (None, None, 25)]
+    by_member = [(row.name, row.spend.requests) for row in reports.top(alice.id, WEEK, "member", limit=2)]
+    assert by_member == [(None, 2), ("bob@example.com", 1)]
+    assert len(reports.top(alice.id, WEEK, "model", limit=1)) == 1
+
+
+def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, alice: Tenant) -> None:
+    charlie = Tenant(1_000)
+    corrected = call(alice, 300, cost_pico=2_000_000, reported_cost_usd=Decimal("0.0000021"))
+    call(charlie, 100, cost_pico=1_000_000, provider="other")
+    do(charlie.settle(charlie.hold(50), 2_000))  # 900 are there
+    refund(alice, corrected, 20)
+    failed = alice.hold(10)
+    do(alice.void(failed, receipt=make_receipt(price_id=alice.price_id, error_code="unavailable")))
+    rollups.roll_up()
+    totals = reports.operator_totals(WEEK)
+    assert totals == reports.Totals(
+        requests=4,
+        errors=1,
+        cancelled=0,
+        estimated=0,
+        credits_used=300 + 100 + 900 - 20,
+        corrections=-20,
+        loss_micro=1_100,
+        cost_pico=3_000_000,
+        reported=1,
+        reported_expected_pico=2_000_000,
+        reported_cost_pico=2_100_000,
+    )
+    assert totals.cost_micro == 300
+    assert totals.margin_micro == 980
+    assert [day.totals for day in reports.operator_by_day(WEEK)][-2] == totals
+    assert [(cost.provider, cost.cost_pico, cost.reported_cost_pico) for cost in reports.costs(WEEK)] == [
+        ("sandbox", 2_000_000, 2_100_000),
+        ("other", 1_000_000, 0),
+    ]
+
+
+def test_health_counts_the_attempts_after_which_another_provider_answered(clock: DatabaseClock, alice: Tenant) -> None:
+    tried = [
+        {"provider": "shaky", "outcome": "unavailable", "milliseconds": 40},
+        {"provider": "sandbox", "outcome": "ok", "milliseconds": 100},
+    ]
+    call(alice, 1, attempts=tuple(tried), first_token_ms=30, latency_ms=150)
+    call(alice, 1, attempts=({"provider": "sandbox", "outcome": "refused", "milliseconds": 5},), latency_ms=51)
+    spared = ({"provider": "shaky", "outcome": "circuit_open", "milliseconds": 0}, tried[1])
+    call(alice, 1, attempts=spared, first_token_ms=50, latency_ms=102)
+    rollups.roll_up()
+    sandbox, shaky = reports.provider_health(WEEK)
+    assert sandbox == reports.Health("sandbox/echo", "sandbox", 3, 0, 60, 3, 0, 0, 40, 101)
+    assert sandbox.uptime == 1.0
+    assert shaky == reports.Health("sandbox/echo", "shaky", 0, 0, 0, 2, 1, 1, None, None)
+    assert shaky.uptime == 0.0
+    assert reports.provider_health(WEEK, model="another") == []
+
+
+def test_no_report_reads_a_usage_row_and_each_is_a_query_or_two(clock: DatabaseClock, alice: Tenant) -> None:
+    call(alice, 50, key=alice.key())
+    rollups.roll_up()
+    with CaptureQueriesContext(connection) as queries:
+        reports.spend(alice.id, WEEK)
+        reports.spend_by_day(alice.id, WEEK)
+        reports.top(alice.id, WEEK, "model")
+        reports.operator_totals(WEEK)
+        reports.operator_by_day(WEEK)
+        reports.provider_health(WEEK)
+        reports.costs(WEEK)
+        reports.as_of()
+    assert len(queries) == 8
+    with CaptureQueriesContext(connection) as more:
+        reports.top(alice.id, WEEK, "key")
+    assert len(more) == 2
+    assert reading_usage(queries) == reading_usage(more) == []
+
+
+def test_charlie_sees_nothing_of_alices(clock: DatabaseClock, alice: Tenant) -> None:
+    call(alice, 50)
+    rollups.roll_up()
+    charlie = Tenant(100)
+    assert reports.spend(charlie.id, WEEK) == reports.NO_SPEND
+    assert reports.top(charlie.id, WEEK, "model") == []
+    assert {day.spend for day in reports.spend_by_day(charlie.id, WEEK)} == {reports.NO_SPEND}
+
+
+def test_figures_say_how_old_they_are(clock: DatabaseClock, alice: Tenant) -> None:
+    assert reports.as_of() is None
+    rollups.roll_up()
+    assert reports.as_of() == TEN - 2 * MINUTE
