@@ -244,7 +244,8 @@ def provider_health(span: Span, model: str | None = None) -> list[Health]:
 
 def costs(span: Span) -> list[Cost]:
     """By model and provider, the dearest first."""
-    return [Cost(*row[:-1], money.pico(row[-1])) for row in _rows(COSTS, _hours(span, []))]
+    rows = _rows(COSTS, _hours(span, []))
+    return [Cost(*(*figures, money.pico(reported))) for *figures, reported in rows]
 
 
 def cost_micro(cost_pico: int) -> int:
@@ -254,8 +255,8 @@ def cost_micro(cost_pico: int) -> int:
 
 def _operator(span: Span, days: Sequence[Bucket]) -> dict[int, Totals]:
     return {
-        number: Totals(*figures, money.pico(reported_usd))
-        for number, *figures, reported_usd in _rows(OPERATOR, _hours(span, days))
+        number: Totals(*(*figures, money.pico(reported)))
+        for number, *figures, reported in _rows(OPERATOR, _hours(span, days))
     }
 
 

@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 from django.conf import settings
 
-from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files
+from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files, verifier
 from billing.payments import auto_top_up
 
 logger = logging.getLogger(__name__)
@@ -67,3 +67,15 @@ def keep_partitions() -> None:
         logger.warning("dropped the usage of %s, which was too old", month)
     for kept in retired.kept:
         logger.warning("the usage of %s is too old but stays: %s", kept.month, kept.reason)
+
+
+@shared_task(name="billing.tasks.verify_new")
+def verify_new() -> None:
+    """What is newer than the checkpoints. What is found is in the log, in VerifierRun and in the metrics."""
+    verifier.run(incremental=True, wait=False)
+
+
+@shared_task(name="billing.tasks.verify_all")
+def verify_all() -> None:
+    """Everything: one transaction that reads, which takes minutes when there are many millions of calls."""
+    verifier.run(wait=False)

@@ -98,7 +98,8 @@ summed AS (
     SELECT wallet_id, sum(amount) AS held FROM billing_hold WHERE state = 'open' GROUP BY 1
 ), chain AS (
     SELECT e.wallet_id, e.seq, e.balance_after, e.amount,
-           coalesce(lag(e.balance_after) OVER w, c.posted, 0) AS before, coalesce(lag(e.seq) OVER w, c.seq, 0) AS seq_before
+           coalesce(lag(e.balance_after) OVER w, c.posted, 0) AS before,
+           coalesce(lag(e.seq) OVER w, c.seq, 0) AS seq_before
     FROM seen_entry e LEFT JOIN checkpoint c ON c.wallet_id = e.wallet_id
     WINDOW w AS (PARTITION BY e.wallet_id ORDER BY e.seq)
 ), charge AS (
@@ -292,7 +293,7 @@ def _since() -> Since:
 
 def _look(sources: str, since: Since | None, *, renew: bool) -> Result:
     statement = f"WITH {sources}, {SHARED}, {FOUND}{',' + RENEWED if renew else ''} {RESULT}"
-    params = {
+    params: dict[str, Any] = {
         "kinds": list(CONTRA),
         "contras": list(CONTRA.values()),
         "sweeps_s": SWEEPS_ALLOWED * settings.SWEEP_EVERY_S,

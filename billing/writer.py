@@ -29,11 +29,14 @@ from psycopg import errors
 
 from billing.kernel import AnyCommand, Held, Outcome, Reserve, Settle, Void
 from billing.spool import Spool
+from billing.tally import Histogram
 from billing.wire import Wire
 
 logger = logging.getLogger(__name__)
 
 BATCH_MAX = 500
+BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, BATCH_MAX)
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 RESERVE_PATIENCE_S = 2.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 1.0
 WATCH_EVERY_S = 0.25
@@ -65,6 +68,8 @@ class Writer:
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self.batch_sizes = Histogram(BATCH_SIZES)
+        self.commit_seconds = Histogram(COMMIT_SECONDS)
 
     # --- the callers' side ------------------------------------------------------------------
 
@@ -189,6 +194,7 @@ class Writer:
         """Commit a batch whatever it takes; every command of it is resolved or parked on return."""
         retry_s = RETRY_FIRST_S
         while batch := self._wanted(batch):
+            begun_s = time.monotonic()
             try:
                 outcomes = await self._wire.transact([waiting.command for waiting in batch])
             except Exception as error:
@@ -203,6 +209,8 @@ class Writer:
                 await asyncio.sleep(retry_s)
                 retry_s = min(RETRY_MAX_S, retry_s * 2)
             else:
+                self.batch_sizes.observe(len(batch))
+                self.commit_seconds.observe(time.monotonic() - begun_s)
                 return self._resolve(batch, outcomes)
 
     def _wanted(self, batch: Sequence[_Waiting]) -> list[_Waiting]:

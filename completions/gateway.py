@@ -30,6 +30,7 @@ from completions.circuit import Circuits
 from completions.idempotency import ANSWER_BYTES_MAX, Claim, Database, Idempotency, StoredAnswer
 from completions.limits import Limiter, Permit
 from completions.limits import headers as limit_headers
+from completions.metrics import CallMetrics
 from completions.providers.base import UpstreamFailure, UpstreamRequest
 from completions.relay import Events, Relay
 from completions.schema import Chat
@@ -76,6 +77,7 @@ class Gateway:
         self.call_max_s = call_max_s
         self.drain_max_s = drain_max_s
         self.circuits = Circuits(failures_max=circuit_failures_max, open_s=circuit_open_s)
+        self.metrics = CallMetrics()
         self.idempotency = Idempotency(database, lease_s=hold_life_s)
         self._writer = writer
         self._limiter = Limiter.connect(
@@ -110,6 +112,9 @@ class Gateway:
         if leaving.done():  # while the ledger was asked: no provider need hear of it
             relay.events.is_abandoned = True
         relay.events.relay = self._detach(relay.run())
+        relay.events.relay = running = self._detach(relay.run())
+        self.metrics.stream_began()
+        running.add_done_callback(lambda _: self.metrics.stream_ended())
         leaving.add_done_callback(lambda _: relay.events.leave())
         await relay.begun(self._first_event_wait_s)
         return relay.events
@@ -143,6 +148,11 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for task in self._running:
             loop.call_soon(task.cancel)
+
+    @property
+    def running(self) -> int:
+        """Calls that have not ended, also those whose clients have left."""
+        return len(self._running)
 
     async def close_connections(self) -> None:
         await self._limiter.close()
@@ -369,6 +379,7 @@ class Gateway:
             await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
         settled = outcome if isinstance(outcome, Settled) else None
         log(call, command, settled)
+        self.metrics.ended(call, command, settled)
         return settled
 
     async def _keep(self, call: Call, command: Settle | Void) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 import msgspec
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
@@ -14,6 +15,7 @@ django_lane = get_asgi_application()  # before our own imports: it makes Django'
 from completions.errors import GatewayError  # noqa: E402
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
 from quantized.lean import LeanHandler, send_response  # noqa: E402
+from quantized.metrics import CONTENT_TYPE, refusal_status  # noqa: E402
 from quantized.middleware import HEADER, request_id  # noqa: E402
 from quantized.protocol import Protocol  # noqa: E402
 from quantized.runtime import Runtime  # noqa: E402
@@ -84,7 +86,23 @@ async def readyz(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, send, 200 if ready else 503, {"status": "ok" if ready else "unavailable", "checks": checks})
 
 
-HEALTH: dict[str, Lane] = {"/healthz": healthz, "/readyz": readyz}
+async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+    """Prometheus's text, for those who may see it."""
+    refused = refusal_status(scope["client"], dict(scope["headers"]), settings.METRICS_TOKEN)
+    if refused is not None:
+        return await answer(scope, send, refused, {"error": REFUSED[refused]})
+    runtime: Runtime = scope["state"]["runtime"]
+    body = await runtime.metrics.page()
+    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+HEALTH: dict[str, Lane] = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+REFUSED = {
+    401: {"message": "Show METRICS_TOKEN as a bearer token.", "type": "authentication_error", "code": "invalid_token"},
+    404: {"message": "There is nothing at this address.", "type": "not_found_error", "code": "not_found"},
+}
 
 
 async def answer(scope: Scope, send: Send, status: int, body: object) -> None:

@@ -4,11 +4,15 @@ Tasks find their work in the database and may run twice; the queue only wakes th
 """
 
 import os
+import time
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.schedules import crontab
+from celery.signals import task_failure, task_prerun, task_success
 from django.conf import settings
+
+from billing import heartbeats
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 
@@ -19,6 +23,7 @@ PRICES_EVERY_S = 10
 EXPIRE_EVERY_S = 180
 TOP_UP_EVERY_S = 60
 ROLL_UP_EVERY_S = 60
+VERIFY_EVERY_S = 300
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -82,9 +87,35 @@ def set_schedule(sender: Celery, **_: Any) -> None:
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
         # Pages read roll-ups only: this is how old their figures may be.
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": ROLL_UP_EVERY_S, "options": {"expires": 60}},
+        "verify-new": {
+            "task": "billing.tasks.verify_new",
+            "schedule": VERIFY_EVERY_S,
+            "options": {"expires": VERIFY_EVERY_S},
+        },
+        "verify-all": {
+            "task": "billing.tasks.verify_all",
+            "schedule": crontab(hour="3", minute="23"),
+            "options": {"expires": 3600},
+        },
         "keep-partitions": {
             "task": "billing.tasks.keep_partitions",
             "schedule": crontab(minute="47"),
             "options": {"expires": 1800},
         },
     }
+
+
+@task_prerun.connect
+def note_start(task: Task, **_: Any) -> None:
+    task.request.update(begun_s=time.monotonic())
+
+
+@task_success.connect
+def note_success(sender: Task, **_: Any) -> None:
+    begun_s: float = sender.request.get("begun_s")
+    heartbeats.succeeded(sender.name, int((time.monotonic() - begun_s) * 1000))
+
+
+@task_failure.connect
+def note_failure(sender: Task, exception: BaseException, **_: Any) -> None:
+    heartbeats.failed(sender.name, exception)

@@ -39,7 +39,9 @@ class LeanHandler(ASGIHandler):
         request.META["CONTENT_LENGTH"] = str(len(body))  # DRF takes a body without one, sent in chunks, for empty
         request.receive = receive  # type: ignore[attr-defined]
         # Not get_response_async: it would log every 4xx from a thread.
-        await send_response(await self.respond(request), send)
+        response = await self.respond(request)
+        scope["state"]["runtime"].gateway.metrics.answers[response.status_code] += 1
+        await send_response(response, send)
 
     async def respond(self, request: ASGIRequest) -> HttpResponseBase:
         return await cast(Awaitable[HttpResponseBase], self._middleware_chain(request))

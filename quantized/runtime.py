@@ -17,6 +17,7 @@ from completions.catalog import load_catalog
 from completions.gateway import Gateway
 from completions.upstream import Upstream
 from quantized.database import Listener, Reader
+from quantized.metrics import SHARE_EVERY_S, Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Runtime:
             redis_timeout_s=settings.REDIS_TIMEOUT_S,
             processes=settings.SERVER_PROCESSES,
         )
+        self.metrics = Metrics(self.gateway, self.writer, self.reader, settings.SPOOL_DIR, settings.METRICS_DIR)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -65,6 +67,7 @@ class Runtime:
             asyncio.create_task(self.listener.run(), name="listener"),
             asyncio.create_task(every(CATALOG_LIFE_S, self._load_catalog), name="catalog"),
             asyncio.create_task(every(USED_KEYS_EVERY_S, self._store_used_keys), name="used-keys"),
+            asyncio.create_task(every(SHARE_EVERY_S, self.metrics.share), name="metrics"),
         ]
 
     async def end_calls(self, waited_s: float) -> None:
@@ -80,6 +83,7 @@ class Runtime:
             with suppress(asyncio.CancelledError):
                 await task
         await self.writer.close(settings.SHUTDOWN_GRACE_S)
+        await self.metrics.close()
         await self.upstream.close()
         await self.gateway.close_connections()
         await self.reader.close()

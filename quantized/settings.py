@@ -329,5 +329,7 @@ SHUTDOWN_GRACE_S = number("SHUTDOWN_GRACE_S", 30)
 MAX_BODY_BYTES = integer("MAX_BODY_BYTES", 32 * 1024 * 1024)
 BODY_TIMEOUT_S = number("BODY_TIMEOUT_S", 60)
 LEDGER_QUEUE_MAX = integer("LEDGER_QUEUE_MAX", 10_000)
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_DIR = env.str("METRICS_DIR", default="")  # made by `serve` for its workers
 USAGE_RETENTION_MONTHS = integer("USAGE_RETENTION_MONTHS", 0, at_least=0)
 SPOOL_DIR = Path(env.str("SPOOL_DIR", default=str(BASE_DIR / "var" / "spool")))

@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ROOMS = ("quantized", "completions", "billing", "accounts")
 # What a room shows to those that stand on it; everything else is its own business.
 DOORS = {
-    "completions": {"api_auth", "catalog", "errors", "gateway", "upstream", "views"},
+    "completions": {"api_auth", "catalog", "errors", "gateway", "metrics", "upstream", "views"},
     "billing": {
         "alerts",
         "charges",
@@ -34,6 +34,7 @@ DOORS = {
         "services",
         "statement_files",
         "sweeper",
+        "tally",
         "usage_report",
         "vouchers",
         "webhooks",

@@ -15,8 +15,8 @@ class Command(JsonCommand):
         parser.add_argument("--from", dest="start", metavar="ISO", help="from this hour on (the first call's)")
         parser.add_argument("--to", dest="end", metavar="ISO", help="before this hour (all that are final)")
 
-    def run(self, start: str | None, end: str | None, **options: Any) -> dict[str, Any]:
-        rebuilt = rollups.rebuild(moment("--from", start), moment("--to", end))
+    def run(self, **options: Any) -> dict[str, Any]:
+        rebuilt = rollups.rebuild(moment("--from", options["start"]), moment("--to", options["end"]))
         current = rollups.roll_up()
         return {
             "from": rebuilt.start.isoformat(),

@@ -14,8 +14,8 @@ class Command(JsonCommand):
             "--incremental", action="store_true", help="only what is newer than the last run that found no violation"
         )
 
-    def run(self, incremental: bool, **options: Any) -> dict[str, Any]:
-        return verifier.report(incremental=incremental)
+    def run(self, **options: Any) -> dict[str, Any]:
+        return verifier.report(incremental=options["incremental"])
 
     def complaint(self, result: dict[str, Any]) -> str:
         found = len(result["violations"])

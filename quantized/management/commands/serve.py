@@ -3,6 +3,7 @@ import math
 import os
 import signal
 import socket
+import tempfile
 from typing import Any
 
 import uvicorn
@@ -27,9 +28,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, workers: int, **options: Any) -> None:
         if workers < 1:
             raise CommandError(f"--workers must be at least 1, not {workers}")
-        with listening_socket(host, port) as listener:
+        # Where the workers of this port tell each other what they counted.
+        metrics = tempfile.TemporaryDirectory(prefix="quantized-metrics-", ignore_cleanup_errors=True)
+        with listening_socket(host, port) as listener, metrics as directory:
             # Workers read their settings anew; without Redis each grants its share of a rate limit.
             os.environ.setdefault("SERVER_PROCESSES", str(workers))
+            os.environ["METRICS_DIR"] = directory
             config = configuration(workers)
             if not (run_one(config, listener) if workers == 1 else run_several(config, listener)):
                 raise CommandError("the server could not start, see above")
