@@ -11,6 +11,7 @@ import fcntl
 import hmac
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from billing.ledger import Writer
 from billing.tally import Histogram
 from completions.errors import LedgerUnavailable
 from completions.gateway import Gateway
+from completions.metrics import CallMetrics
 from quantized.database import Reader
 
 SHARE_EVERY_S = 1.0
@@ -213,17 +215,17 @@ def counts_of(gateway: Gateway, writer: Writer) -> Counts:
     answers = {(str(status),): count for status, count in calls.answers.items()}
     counters: dict[str, Mapping[Any, int]] = {
         "quantized_http_answers": answers,
-        "quantized_calls": calls.calls,
+        "quantized_calls": {key: series.calls for key, series in calls.calls.items()},
         "quantized_attempts": calls.attempts,
         "quantized_failovers": calls.failovers,
-        "quantized_tokens": calls.tokens,
-        "quantized_charged_microcredits": calls.charged_micro,
+        "quantized_tokens": tokens_of(calls),
+        "quantized_charged_microcredits": charged_by(calls),
     }
     histograms: list[tuple[str, Labels, Histogram]] = [
         ("quantized_ledger_batch_size", (), writer.batch_sizes),
         ("quantized_ledger_commit_seconds", (), writer.commit_seconds),
-        *(("quantized_call_seconds", (provider,), found) for provider, found in calls.durations.items()),
-        *(("quantized_first_token_seconds", (provider,), found) for provider, found in calls.first_tokens.items()),
+        *(("quantized_call_seconds", (provider,), found) for provider, found in calls.seconds.items()),
+        *(("quantized_first_token_seconds", (provider,), found) for provider, found in calls.first_token.items()),
     ]
     gauges = [
         Sample("quantized_processes", (), 1),
@@ -237,6 +239,25 @@ def counts_of(gateway: Gateway, writer: Writer) -> Counts:
         [Distribution(name, labels, list(h.bounds), list(h.counts), h.total) for name, labels, h in histograms],
         gauges,
     )
+
+
+def charged_by(calls: CallMetrics) -> Counter[Labels]:
+    """By provider and model."""
+    charged: Counter[Labels] = Counter()
+    for (provider, model, _), series in calls.calls.items():
+        charged[provider, model] += series.charged_micro
+    return charged
+
+
+def tokens_of(calls: CallMetrics) -> Counter[Labels]:
+    """By provider, model and kind."""
+    tokens: Counter[Labels] = Counter()
+    for (provider, model, _), series in calls.calls.items():
+        tokens[provider, model, "prompt"] += series.prompt_tokens
+        tokens[provider, model, "cached"] += series.cached_tokens
+        tokens[provider, model, "completion"] += series.completion_tokens
+        tokens[provider, model, "reasoning"] += series.reasoning_tokens
+    return tokens
 
 
 def open_circuits(gateway: Gateway) -> dict[str, bool]:
