@@ -18,7 +18,7 @@ SETTLING = timedelta(minutes=2)
 HOUR = timedelta(hours=1)
 EPOCH = datetime.fromtimestamp(0, UTC)
 EVER = datetime.max.replace(tzinfo=UTC)
-REBUILD_STEP = timedelta(days=1)  # a transaction of its own: the running roll-up waits no longer than for one
+STEP = timedelta(days=1)  # at most so much in one transaction
 
 # How each figure of UsageSums is computed from usage rows; the verifier compares by the same list.
 FIGURES = {
@@ -119,13 +119,24 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 def roll_up() -> int:
     """Roll up every hour that is not final yet; the number of tenants' rows that were new or had changed."""
+    written, is_current = 0, False
+    while not is_current:
+        by_tenant, is_current = _roll_up_step()
+        written += by_tenant.added + by_tenant.changed
+    return written
+
+
+def _roll_up_step() -> tuple[Written, bool]:
+    """One transaction: a day at most, should the worker have been away for longer; and whether that was the last one."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK)
         now: datetime = cursor.fetchone()[1]
-        start = _through(cursor) or _first(cursor) or now
-        by_tenant, *_ = _recompute(cursor, floor(start), EVER)
-        cursor.execute(ADVANCE, [now - SETTLING])
-    return by_tenant.added + by_tenant.changed
+        start = floor(_through(cursor) or _first(cursor) or now)
+        end = start + STEP
+        is_current = end > now - SETTLING
+        by_tenant, *_ = _recompute(cursor, start, EVER if is_current else end)
+        cursor.execute(ADVANCE, [now - SETTLING if is_current else end])
+    return by_tenant, is_current
 
 
 def rebuild(start: datetime | None = None, end: datetime | None = None) -> Rebuilt:
@@ -147,7 +158,7 @@ def rebuild(start: datetime | None = None, end: datetime | None = None) -> Rebui
 
 def steps(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     while start < end:
-        step_end = min(end, start + REBUILD_STEP)
+        step_end = min(end, start + STEP)
         yield start, step_end
         start = step_end
 

@@ -72,10 +72,15 @@ def keep_partitions() -> None:
 @shared_task(name="billing.tasks.verify_new")
 def verify_new() -> None:
     """What is newer than the checkpoints. What is found is in the log, in VerifierRun and in the metrics."""
-    verifier.run(incremental=True, wait=False)
+    tell(verifier.run(incremental=True, wait=False))
 
 
 @shared_task(name="billing.tasks.verify_all")
 def verify_all() -> None:
     """Everything: one transaction that reads, which takes minutes when there are many millions of calls."""
-    verifier.run(wait=False)
+    tell(verifier.run(wait=False))
+
+
+def tell(result: verifier.Result | None) -> None:
+    for violation in result.violations[: verifier.VIOLATIONS_KEPT] if result else ():
+        logger.critical("the books are wrong: %s: %s: %s", *violation)

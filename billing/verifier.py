@@ -9,7 +9,6 @@ entries, recent holds with their usage, all wallets and open holds, and hours th
 Whoever changes what is older is found by the next complete run.
 """
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,8 +21,6 @@ from django.db.models import Max
 from billing.kernel import CONTRA
 from billing.models import VerifierRun
 from billing.rollups import ATTEMPT_FIGURES, ATTEMPT_KEYS, ATTEMPTS, FIGURES, HOUR_OF_ROW
-
-logger = logging.getLogger(__name__)
 
 SWEEPS_ALLOWED = 2
 OVERLAP = timedelta(hours=1)
@@ -342,5 +339,3 @@ def _keep(kind: str, started_at: datetime, result: Result | None, error: str) ->
         error=error,
     )
     VerifierRun.objects.filter(started_at__lt=started_at - RUNS_KEPT).delete()
-    for violation in found[:VIOLATIONS_KEPT]:
-        logger.critical("the books are wrong: %s: %s: %s", *violation)

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from billing import rollups, verifier
 from billing.models import RollUpState, UsageHour
@@ -164,6 +166,19 @@ def test_many_hours_at_once_after_a_rest(clock: DatabaseClock, alice: Tenant) ->
         call(alice, hour)
     assert rollups.roll_up() == 30
     assert {hour: row[-1] for hour, row in hours().items()} == {TEN + hour * HOUR: hour for hour in range(30)}
+
+
+def test_a_long_rest_is_made_up_for_a_day_at_a_time(clock: DatabaseClock, alice: Tenant) -> None:
+    call(alice, 50)
+    rollups.roll_up()
+    clock.set(TEN + 71 * HOUR)
+    call(alice, 70)
+    with CaptureQueriesContext(connection) as queries:
+        assert rollups.roll_up() == 1
+    assert sum("pg_advisory_xact_lock" in query["sql"] for query in queries) == 3
+    assert through() == TEN + 71 * HOUR - 2 * MINUTE
+    assert {hour: row[-1] for hour, row in hours().items()} == {TEN: 50, TEN + 71 * HOUR: 70}
+    assert verifier.violations() == []
 
 
 def test_three_roll_ups_at_once_count_once(live_db: None) -> None:
