@@ -42,6 +42,8 @@ checkpoint AS (
     SELECT * FROM billing_entry
 ), seen_hold AS NOT MATERIALIZED (
     SELECT * FROM billing_hold
+), seen_usage AS NOT MATERIALIZED (
+    SELECT hold_id, wallet_id, charged FROM billing_usage
 ), charging AS NOT MATERIALIZED (
     SELECT * FROM billing_entry WHERE kind IN ('usage', 'late_usage')
 ), metered AS (
@@ -56,7 +58,8 @@ checkpoint AS (
     FROM billing_meter m LEFT JOIN billing_hold h ON h.key_id = m.key_id GROUP BY 1
 )"""
 
-# OFFSET 0 makes each wallet look its newest entries up by the index, instead of reading all entries there are.
+# OFFSET 0 makes each wallet look its newest entries up by the index, and each hold its usage, instead of reading all
+# there are: how few they are, PostgreSQL cannot know.
 # A recent hold is one whose id, which begins with its time, is recent.
 SINCE_CHECKPOINTS = """
 checkpoint AS MATERIALIZED (
@@ -68,7 +71,10 @@ checkpoint AS MATERIALIZED (
 ), seen_hold AS MATERIALIZED (
     SELECT * FROM billing_hold WHERE id >= %(holds_from)s
     UNION
-    SELECT h.* FROM billing_hold h WHERE h.id IN (SELECT hold_id FROM seen_entry)
+    SELECT h.* FROM seen_entry e, LATERAL (SELECT * FROM billing_hold WHERE id = e.hold_id OFFSET 0) h
+), seen_usage AS MATERIALIZED (
+    SELECT u.* FROM seen_hold h, LATERAL (
+        SELECT hold_id, wallet_id, charged FROM billing_usage WHERE hold_id = h.id OFFSET 0) u
 ), charging AS MATERIALIZED (
     SELECT e.* FROM seen_hold h, LATERAL (
         SELECT * FROM billing_entry WHERE hold_id = h.id AND kind IN ('usage', 'late_usage') OFFSET 0) e
@@ -184,7 +190,7 @@ FROM (SELECT coalesce(sum(total), 0) AS total FROM summed) e,
      (SELECT coalesce(sum(posted), 0) AS total FROM billing_wallet) w WHERE e.total <> w.total
 UNION ALL
 SELECT 'usage says what was charged', h.id::text, format('usage %%s, hold %%s', u.charged, h.charged)
-FROM seen_hold h LEFT JOIN billing_usage u ON u.hold_id = h.id
+FROM seen_hold h LEFT JOIN seen_usage u ON u.hold_id = h.id
 WHERE (h.charged IS NOT NULL AND u.hold_id IS NULL AND h.id >= (SELECT first_id FROM kept))
    OR u.charged <> coalesce(h.charged, 0) OR u.wallet_id <> h.wallet_id
 UNION ALL
