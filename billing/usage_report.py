@@ -51,8 +51,8 @@ WITH final AS (
           AND recorded_at < least(%(end)s, cut.hour + interval '1 hour') OFFSET 0) u
     WHERE cut.hour < (SELECT before FROM final)
     UNION ALL
-    SELECT e.created_at, h.key_id, h.user_id, h.model, 0, 0, 0, 0, 0, 0, 0, -e.amount, -e.amount
-    FROM billing_entry e LEFT JOIN billing_hold h ON h.id = e.hold_id
+    SELECT e.created_at, h.key_id, h.user_id, coalesce(u.model, h.model), 0, 0, 0, 0, 0, 0, 0, -e.amount, -e.amount
+    FROM billing_entry e LEFT JOIN billing_hold h ON h.id = e.hold_id LEFT JOIN billing_usage u ON u.hold_id = e.hold_id
     WHERE e.wallet_id = %(organization)s AND e.kind = 'correction' AND e.created_at >= %(start)s
       AND e.created_at < %(end)s
 )
