@@ -127,7 +127,7 @@ def roll_up() -> int:
 
 
 def _roll_up_step() -> tuple[Written, bool]:
-    """One transaction: a day at most, should the worker have been away for longer; and whether that was the last one."""
+    """One transaction: a day at most, should the worker have been away; and whether it was the last one."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK)
         now: datetime = cursor.fetchone()[1]
