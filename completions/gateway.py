@@ -111,7 +111,6 @@ class Gateway:
         relay = Relay(self, call)
         if leaving.done():  # while the ledger was asked: no provider need hear of it
             relay.events.is_abandoned = True
-        relay.events.relay = self._detach(relay.run())
         relay.events.relay = running = self._detach(relay.run())
         self.metrics.stream_began()
         running.add_done_callback(lambda _: self.metrics.stream_ended())

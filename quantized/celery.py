@@ -84,7 +84,6 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "schedule": crontab(hour="4", minute="41"),
             "options": {"expires": 1800},
         },
-        "roll-up": {"task": "billing.tasks.roll_up", "schedule": crontab(minute="2"), "options": {"expires": 1800}},
         # Pages read roll-ups only: this is how old their figures may be.
         "roll-up": {"task": "billing.tasks.roll_up", "schedule": ROLL_UP_EVERY_S, "options": {"expires": 60}},
         "verify-new": {
