@@ -42,6 +42,7 @@ DOORS = {
     "accounts": {
         "addresses",
         "audit",
+        "current",
         "keys",
         "management",
         "models",
