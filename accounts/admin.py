@@ -1,5 +1,8 @@
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
@@ -9,6 +12,7 @@ from django.http import HttpRequest
 
 from accounts import services
 from accounts.keys import PREFIX
+from accounts.managers import vouch
 from accounts.models import ApiKey, Membership, Organization, User
 
 
@@ -33,6 +37,31 @@ class EmailUserAdmin(UserAdmin):
         ("Times", {"fields": ("created_at", "last_login")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "usable_password", "password1", "password2")}),)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Whoever types an address here vouches for it."""
+        super().save_model(request, obj, form, change)
+        if "email" in form.changed_data:
+            vouch(obj)
+
+
+# Their own pages of the admin would show secrets, or search for names that our users do not have.
+for unsuitable in (Authenticator, EmailAddress, UserSession):
+    admin.site.unregister(unsuitable)
+
+
+@admin.register(Authenticator)
+class SecondFactorAdmin(admin.ModelAdmin):
+    """Deleted for somebody who has lost theirs, all of that person's. The secret is shown to nobody."""
+
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type",)
+    list_select_related = ("user",)
+    search_fields = ("user__email",)
+    fields = readonly_fields = ("user", "type", "created_at", "last_used_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
 
 class MembershipInline(admin.TabularInline):

@@ -85,6 +85,57 @@ class Membership(models.Model):
         return f"{self.user} ({self.role})"
 
 
+class Invitation(models.Model):
+    """To become a member. The link's secret is mailed and never stored, only its hash; it alone admits nobody: who
+    accepts has confirmed the address that was invited. See accounts/team.py."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=Membership.Role.choices)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    accepted_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                name="accounts_invitation_one_open",
+                fields=["organization", "email"],
+                condition=Q(accepted_at=None, revoked_at=None),
+            ),
+            models.CheckConstraint(name="accounts_invitation_email_lower", condition=Exact(F("email"), Lower("email"))),
+            models.CheckConstraint(
+                name="accounts_invitation_role",
+                condition=Q(role__in=["owner", "admin", "developer", "billing", "viewer"]),
+            ),
+            models.CheckConstraint(
+                name="accounts_invitation_one_end", condition=Q(accepted_at=None) | Q(revoked_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.role})"
+
+
+class SignUp(models.Model):
+    """What somebody who signed up has asked for. They get it once: when their address is confirmed and they come in.
+    Who was made by an operator, or was removed from every organization, has none and gets nothing here."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="sign_up")
+    organization_name = models.CharField(max_length=200, blank=True, default="")  # empty: after their address
+    invitation = models.ForeignKey(Invitation, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    completed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.user} {'came in' if self.completed_at else 'has not come in yet'}"
+
+
 def positive(field: str) -> models.CheckConstraint:
     condition = Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gt": 0})
     return models.CheckConstraint(name=f"accounts_apikey_{field}", condition=condition)

@@ -132,7 +132,7 @@ Row = KeyRow | MemberRow
 
 class Unauthenticated(Exception):
     """401. `code`: invalid_api_key, expired_api_key, revoked_api_key, invalid_token, expired_token,
-    invalid_credentials."""
+    invalid_credentials, second_factor_required, invalid_code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -57,7 +57,7 @@ class Founding(msgspec.Struct, frozen=True):
 
 
 def create_user(email: str, password: str | None = None) -> User:
-    """Without a password nobody can log in as this user until one is set."""
+    """Whoever runs this vouches for the address. Without a password nobody can log in until one is set."""
     email = checked_email(email)
     if password == "":
         raise Invalid("password", "must not be empty")

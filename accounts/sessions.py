@@ -6,7 +6,6 @@ role, the membership, the user and the organization count as they are now, not a
 """
 
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
-from accounts import keys, signing_keys, throttle, tokens
+from accounts import keys, second_factor, signing_keys, throttle, tokens
 from accounts.models import Membership, Organization, RefreshToken, TokenFamily, User
 from accounts.principals import ENDED, Forbidden, Unauthenticated
 
@@ -35,19 +34,29 @@ class Session(msgspec.Struct, frozen=True):
     role: str
 
 
-def log_in(email: str, password: str, address: str) -> User:
-    """The same work and the same words for a wrong password, an address nobody has, and a user who may not."""
+def log_in(email: str, password: str, code: str | None, address: str) -> User:
+    """The same work and the same words for a wrong password, an address nobody has, one that was never confirmed, and
+    a user who may not. Only who knows the password learns whether a second factor is asked for."""
     throttle.count_attempt(email, address)
     user = authenticate(username=email, password=password)
-    if not isinstance(user, User):
+    if not isinstance(user, User) or not user.emailaddress_set.filter(verified=True).exists():
         raise Unauthenticated("invalid_credentials", "No account has this e-mail address and password.")
+    if second_factor.has_one(user):
+        require_code(user, code, email, address)
     throttle.take_back(email, address)
     update_last_login(User, user)
     return user
 
 
-def memberships_of(user: User) -> Sequence[Membership]:
-    return list(user.memberships.select_related("organization").order_by("created_at", "pk"))
+def require_code(user: User, code: str | None, email: str, address: str) -> None:
+    """A wrong code counts like a wrong password; one that was not given is no guess."""
+    if code is None:
+        throttle.take_back(email, address)
+        raise Unauthenticated(
+            "second_factor_required", "This account has a second factor: send its code too, or a recovery code."
+        )
+    if second_factor.use_code(user, code) is None:
+        raise Unauthenticated("invalid_code", "This code is wrong, or it was used already.")
 
 
 @transaction.atomic

@@ -2,9 +2,11 @@
 
 from celery import shared_task
 
-from accounts import sessions
+from accounts import sessions, sign_ups, throttle
 
 
 @shared_task(name="accounts.tasks.forget_old_tokens")
 def forget_old_tokens() -> None:
     sessions.forget_old()
+    sign_ups.forget_unconfirmed()
+    throttle.forget_counts()

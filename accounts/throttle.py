@@ -35,6 +35,8 @@ UPDATE accounts_loginthrottle SET attempts = attempts - 1 WHERE attempts > 0 AND
     (SELECT subject FROM accounts_loginthrottle WHERE subject = ANY(%s) ORDER BY subject FOR NO KEY UPDATE)
 """
 
+FORGIVE_SQL = "DELETE FROM accounts_loginthrottle WHERE subject = %s"
+
 FORGET_SQL = f"""
 DELETE FROM accounts_loginthrottle WHERE window_started_at <= now() - interval '{WINDOW_S} seconds'
 """  # noqa: S608  # a number of ours
@@ -64,14 +66,30 @@ def uncount(subjects: Iterable[bytes]) -> None:
         cursor.execute(TAKE_BACK_SQL, (list(subjects),))
 
 
+def forgive(email: str) -> None:
+    """Begin to count this address anew; failures of client addresses stay counted."""
+    with connection.cursor() as cursor:
+        cursor.execute(FORGIVE_SQL, (subject_of_email(email),))
+
+
 def forget_old() -> None:
     with connection.cursor() as cursor:
         cursor.execute(FORGET_SQL)
 
 
+def forget_counts() -> None:
+    """What django-allauth counted by the cache, and what is over."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM accounts_cache WHERE expires <= now()")
+
+
 def limits_of(email: str, address: str) -> Mapping[bytes, int]:
     """By subject. Hashed, because people type passwords where an e-mail address belongs."""
     return {
-        keys.digest(f"e-mail {normal_email(email)}", settings.KEY_PEPPER): FAILURES_PER_EMAIL_MAX,
+        subject_of_email(email): FAILURES_PER_EMAIL_MAX,
         keys.digest(f"address {client_network(address)}", settings.KEY_PEPPER): FAILURES_PER_ADDRESS_MAX,
     }
+
+
+def subject_of_email(email: str) -> bytes:
+    return keys.digest(f"e-mail {normal_email(email)}", settings.KEY_PEPPER)

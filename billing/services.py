@@ -5,10 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from accounts import services as accounts
-from accounts.models import ApiKey, Membership, Organization
+from accounts import sign_ups
+from accounts.models import ApiKey, Membership, Organization, User
 from billing import ledger, lots
 from billing.kernel import Posted
 from billing.models import Wallet
@@ -74,6 +76,26 @@ def grant(
 def may_pay(role: str) -> bool:
     """Who buys credits, redeems vouchers and sets the auto top-up."""
     return role in PAYING_ROLES
+
+
+@transaction.atomic
+def welcome(user: User) -> Membership | None:
+    """What somebody gets who has signed up and comes in for the first time: an organization of their own, with the
+    operator's sign-up credit, or membership where they were invited. Once; None for everybody else."""
+    arrival = sign_ups.complete(user)
+    if arrival is None:
+        return None
+    if arrival.is_founder and settings.SIGNUP_CREDIT_MICRO:
+        # At most once for an organization, whatever becomes of its owner's address.
+        organization_id = arrival.membership.organization_id
+        grant(
+            organization_id,
+            settings.SIGNUP_CREDIT_MICRO,
+            actor="sign-up",
+            reason="sign-up credit",
+            idempotency_key="signup",
+        )
+    return arrival.membership
 
 
 def check_amount(what: str, amount_micro: int, *, at_least: int) -> None:

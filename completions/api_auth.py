@@ -11,17 +11,20 @@ from rest_framework.views import APIView
 
 from accounts import sessions, signing_keys
 from accounts.addresses import client_address
+from accounts.current import memberships
 from accounts.models import Membership
 from accounts.services import as_uuid
 from completions.documented import BODY, Documented, documented
 from completions.errors import (
     ExpiredToken,
+    InvalidCode,
     InvalidCredentials,
     InvalidToken,
     MissingField,
     NotFound,
     OrganizationSuspended,
     RateLimited,
+    SecondFactorRequired,
 )
 from completions.inputs import body_of
 from completions.refusals import Words
@@ -37,7 +40,7 @@ TOKEN_CHARS_MAX = 256
 
 
 class LogIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """`code` is the second factor, for those who have one; nobody has one yet, so it is not looked at."""
+    """`code` is the second factor, of those who have one: of an authenticator app, or a recovery code."""
 
     email: Annotated[str, Meta(min_length=1, max_length=EMAIL_CHARS_MAX, pattern=r"\A[^\x00-\x20\x7f]+\Z")]
     password: Annotated[str, Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
@@ -74,14 +77,22 @@ class TokenView(OpenView):
             answer=Session,
             body=LogIn,
             words=LOG_IN_WORDS,
-            refusals=(*BODY, InvalidCredentials, OrganizationSuspended, NotFound, RateLimited),
+            refusals=(
+                *BODY,
+                InvalidCredentials,
+                SecondFactorRequired,
+                InvalidCode,
+                OrganizationSuspended,
+                NotFound,
+                RateLimited,
+            ),
         )
     )
     def post(self, request: Request) -> Response:
-        """Log in with e-mail and password, for one organization."""
+        """Log in with e-mail and password, and the second factor if the user has one, for one organization."""
         asked = body_of(request, LogIn, LOG_IN_WORDS)
-        user = sessions.log_in(asked.email, asked.password, address_of(request))
-        membership = chosen(sessions.memberships_of(user), asked.organization)
+        user = sessions.log_in(asked.email, asked.password, asked.code, address_of(request))
+        membership = chosen(memberships(user), asked.organization)
         return session_answer(sessions.begin(membership))
 
 
@@ -125,15 +136,15 @@ def session_answer(session: sessions.Session) -> Response:
     return Response(answer, headers=NO_STORE)
 
 
-def chosen(memberships: Sequence[Membership], organization: str | None) -> Membership:
+def chosen(found: Sequence[Membership], organization: str | None) -> Membership:
     """The only one need not be named. An organization one is no member of does not exist."""
-    if organization is None and len(memberships) > 1:
-        choices = [{"id": str(each.organization_id), "name": each.organization.name} for each in memberships]
+    if organization is None and len(found) > 1:
+        choices = [{"id": str(each.organization_id), "name": each.organization.name} for each in found]
         raise MissingField(
             "organization", "You are a member of several: name one by its id.", {"organizations": choices}
         )
     wanted = as_uuid(organization) if organization is not None else None
-    for membership in memberships:
+    for membership in found:
         if organization is None or membership.organization_id == wanted:
             return membership
     raise NotFound("You are not a member of such an organization.", param="organization")

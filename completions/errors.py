@@ -19,6 +19,8 @@
     │   └── MethodNotAllowed       405                        method_not_allowed
     ├── AuthenticationFailed       401 authentication_error
     │   ├── InvalidCredentials     401                        invalid_credentials
+    │   ├── SecondFactorRequired   401                        second_factor_required
+    │   ├── InvalidCode            401                        invalid_code
     │   ├── InvalidApiKey          401                        invalid_api_key
     │   ├── ExpiredApiKey          401                        expired_api_key
     │   ├── RevokedApiKey          401                        revoked_api_key
@@ -222,6 +224,14 @@ class AuthenticationFailed(GatewayError):
 
 class InvalidCredentials(AuthenticationFailed):
     code = "invalid_credentials"
+
+
+class SecondFactorRequired(AuthenticationFailed):
+    code = "second_factor_required"
+
+
+class InvalidCode(AuthenticationFailed):
+    code = "invalid_code"
 
 
 class InvalidApiKey(AuthenticationFailed):
@@ -459,7 +469,16 @@ def translate(exc: Exception) -> GatewayError:
 
 _AUTHENTICATION: dict[str, type[AuthenticationFailed]] = {
     leaf.code: leaf
-    for leaf in (InvalidCredentials, InvalidApiKey, ExpiredApiKey, RevokedApiKey, InvalidToken, ExpiredToken)
+    for leaf in (
+        InvalidCredentials,
+        SecondFactorRequired,
+        InvalidCode,
+        InvalidApiKey,
+        ExpiredApiKey,
+        RevokedApiKey,
+        InvalidToken,
+        ExpiredToken,
+    )
 }
 _PERMISSION: dict[str, type[PermissionFailed]] = {leaf.code: leaf for leaf in (OrganizationSuspended, RoleForbidden)}
 

@@ -1,8 +1,20 @@
 from django.apps import AppConfig
 from django.contrib import admin
+from django.contrib.admin.apps import SimpleAdminConfig
 from django.core.checks import Tags, register
 
 from quantized import checks
+
+
+class GatedAdminConfig(SimpleAdminConfig):
+    """Django's admin behind quantized/admin_gate.py."""
+
+    default = False
+    default_site = "quantized.admin_gate.GatedAdminSite"
+
+    def ready(self) -> None:
+        super().ready()
+        self.module.autodiscover()
 
 
 class QuantizedConfig(AppConfig):

@@ -1,11 +1,11 @@
 """The map of addresses on Django's ordinary lane. The lean lane in front of it takes the model API (asgi.py)."""
 
+from allauth.account import views as allauth
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from completions.api_auth import JwksView
-from quantized import documents, pages, webhooks
+from quantized import documents, pages, team_pages, webhooks
 
 urlpatterns = [
     path("", pages.home, name="home"),
@@ -20,6 +20,11 @@ urlpatterns = [
     ),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("webhooks/stripe", webhooks.stripe, name="stripe-webhook"),
+    path("accounts/login/", allauth.login, name="login"),
+    path("accounts/logout/", allauth.logout, name="logout"),
+    path("accounts/", include("allauth.urls")),
+    path("invitations/<str:token>/", team_pages.invitation, name="invitation"),
+    path("organizations/<uuid:organization_id>/switch", team_pages.switch_organization, name="switch_organization"),
     path("admin/", admin.site.urls),
     path("robots.txt", pages.robots),
     path("favicon.ico", pages.favicon),

@@ -24,6 +24,8 @@ CONTRACT = [
     (errors.ContextLengthExceeded(), 400, "invalid_request_error", "context_length_exceeded"),
     (errors.ContentPolicy(), 400, "invalid_request_error", "content_policy"),
     (errors.InvalidCredentials("No."), 401, "authentication_error", "invalid_credentials"),
+    (errors.SecondFactorRequired("No."), 401, "authentication_error", "second_factor_required"),
+    (errors.InvalidCode("No."), 401, "authentication_error", "invalid_code"),
     (errors.InvalidApiKey("No."), 401, "authentication_error", "invalid_api_key"),
     (errors.ExpiredApiKey("No."), 401, "authentication_error", "expired_api_key"),
     (errors.RevokedApiKey("No."), 401, "authentication_error", "revoked_api_key"),

@@ -40,6 +40,7 @@ DOORS = {
         "webhooks",
     },
     "accounts": {
+        "adapters",
         "addresses",
         "audit",
         "current",
@@ -50,7 +51,9 @@ DOORS = {
         "sealing",
         "services",
         "sessions",
+        "sign_ups",
         "signing_keys",
+        "team",
         "throttle",
     },
 }

@@ -58,7 +58,7 @@ def serve(root: Path, port: int) -> None:
         except StackError as error:  # a provider's trouble, or credits used up: nothing one could mend while stopped
             say(f"\nThe first completion failed: {error}")
         tell_places(stack.url, stack.log_ins, REQUEST)
-        say("Ctrl-C stops everything. Logs are in var/log/.")
+        say("Ctrl-C stops everything. Logs are in var/log/, e-mails (with the codes to sign up) in var/mail/.")
         watch(stack.processes)
 
 
@@ -93,7 +93,7 @@ def running_stack(root: Path, port: int, *, afresh: bool = False) -> Iterator[St
 
 def remove_data(root: Path) -> None:
     """Everything but the lock, which is held."""
-    for name in ("postgres", "redis", "spool"):
+    for name in ("postgres", "redis", "spool", "mail"):
         shutil.rmtree(root / name, ignore_errors=True)
     (root / "run.env").unlink(missing_ok=True)
 
@@ -101,6 +101,7 @@ def remove_data(root: Path) -> None:
 def start(root: Path, url: str, port: int, processes: Processes) -> Stack:
     kept = kept_values(root / "run.env", os.environ)
     settings = kept | {"PUBLIC_URL": url, "SPOOL_DIR": str(root / "spool")}
+    settings |= {"EMAIL_URL": os.environ.get("EMAIL_URL") or f"filemail:///{root / 'mail'}"}
     settings |= start_servers(root, processes, os.environ, durable=True)
     settings |= start_upstream(processes, settings)
     write_env(root / "run.env", settings)
