@@ -25,6 +25,12 @@ SEALED_FOR = "second factor"
 class ThrottledAccountAdapter(DefaultAccountAdapter):
     """quantized.sign_up completes it with what happens when somebody has come in."""
 
+    error_messages = {
+        **DefaultAccountAdapter.error_messages,
+        "email_password_mismatch": "E-mail and password do not match an account.",
+        "incorrect_code": "This code is wrong. Look at the newest e-mail.",
+    }
+
     # --- Log-in ---
 
     def authenticate(self, request: HttpRequest, **credentials: Any) -> AbstractBaseUser | None:
@@ -73,6 +79,11 @@ class ThrottledAccountAdapter(DefaultAccountAdapter):
 
 
 class MfaAdapter(DefaultMFAAdapter):
+    error_messages = {
+        **DefaultMFAAdapter.error_messages,
+        "incorrect_code": "This code is wrong, or it was used already.",
+    }
+
     def encrypt(self, text: str) -> str:
         return sealing.seal(text.encode(), SEALED_FOR)
 

@@ -18,7 +18,7 @@ from accounts.models import User
 from accounts.sign_ups import NAME_CHARACTERS_MAX
 
 
-class SignUpForm(SignupForm):  # type: ignore[misc]  # its base is chosen at run time
+class SignUpForm(SignupForm):
     """Who comes by an invitation joins that organization, and is not asked for one."""
 
     organization_name = forms.CharField(

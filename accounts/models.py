@@ -5,6 +5,7 @@ Writes live in `accounts/services.py`.
 """
 
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -27,6 +28,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     EMAIL_FIELD = "email"
 
     objects = UserManager()
+    emailaddress_set: Any  # django-allauth's: which addresses are confirmed
 
     class Meta:
         constraints = (
@@ -35,6 +37,11 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def clean(self) -> None:
         self.email = normal_email(self.email)
+
+    def has_confirmed(self, email: str | None = None) -> bool:
+        """This address, or any."""
+        confirmed = self.emailaddress_set.filter(verified=True)
+        return (confirmed if email is None else confirmed.filter(email=email)).exists()
 
 
 class Organization(models.Model):

@@ -39,7 +39,7 @@ def log_in(email: str, password: str, code: str | None, address: str) -> User:
     a user who may not. Only who knows the password learns whether a second factor is asked for."""
     throttle.count_attempt(email, address)
     user = authenticate(username=email, password=password)
-    if not isinstance(user, User) or not user.emailaddress_set.filter(verified=True).exists():
+    if not isinstance(user, User) or not user.has_confirmed():
         raise Unauthenticated("invalid_credentials", "No account has this e-mail address and password.")
     if second_factor.has_one(user):
         require_code(user, code, email, address)

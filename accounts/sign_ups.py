@@ -42,7 +42,7 @@ def sign_up(user: User, organization_name: str, invitation: Invitation | None) -
 @transaction.atomic
 def complete(user: User) -> Arrival | None:
     """Once, for somebody who has signed up and whose address is confirmed; None for everybody else."""
-    if not user.emailaddress_set.filter(verified=True).exists():
+    if not user.has_confirmed():
         return None
     # One statement decides: a log-in in a second window founds no second organization.
     if not SignUp.objects.filter(user=user, completed_at=None).update(completed_at=Now()):

@@ -113,7 +113,7 @@ def accept(token: str, user: User) -> Membership:
 
 @transaction.atomic
 def admit(invitation: Invitation, user: User) -> Membership:
-    if not user.emailaddress_set.filter(email=invitation.email, verified=True).exists():
+    if not user.has_confirmed(invitation.email):
         raise OtherAddress("This invitation was sent to another e-mail address: log in with that one.")
     lock(invitation.organization_id)
     # One statement decides whether it is still good, and is the last who may.

@@ -5,7 +5,7 @@ A mixin for an AdminSite, whatever its looks. Log-in is the one of all people, s
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from allauth.account.adapter import get_adapter
@@ -16,23 +16,25 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth import logout
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
 SEEN_KEY = "admin_seen_at"  # in the session, seconds of the epoch
 SEEN_RESOLUTION_S = 30.0
 
-View = Callable[..., Any]
+
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 class GatedAdminSite(AdminSite):
     def admin_view(self, view: View, cacheable: bool = False) -> View:
         inner = super().admin_view(view, cacheable)
 
-        def gated(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        def gated(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             return turned_away(request) or inner(request, *args, **kwargs)
 
-        return gated
+        return cast(View, gated)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The admin has no log-in of its own."""
@@ -45,8 +47,8 @@ def turned_away(request: HttpRequest) -> HttpResponse | None:
     """None for who may pass, and for who is no staff: Django's own check says so."""
     if not request.user.is_authenticated:
         return log_in_first(request.get_full_path())
-    if not (request.user.is_active and request.user.is_staff):
-        raise PermissionDenied
+    if not request.user.is_staff:
+        return None
     if has_idled(request):
         logout(request)
         messages.info(request, "You have been logged out of the admin after a while without use.")

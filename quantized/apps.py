@@ -14,7 +14,7 @@ class GatedAdminConfig(SimpleAdminConfig):
 
     def ready(self) -> None:
         super().ready()
-        self.module.autodiscover()
+        admin.autodiscover()
 
 
 class QuantizedConfig(AppConfig):

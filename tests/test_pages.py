@@ -41,7 +41,7 @@ def test_strangers_see_what_it_is_and_how_to_call_it(client):
 @pytest.mark.django_db
 def test_an_owner_logs_in_and_out(client):
     create_user("dora@example.org", "dora-secret-1")
-    page = client.post("/accounts/login/", {"username": "Dora@example.org", "password": "dora-secret-1"}, follow=True)
+    page = client.post("/accounts/login/", {"login": "Dora@example.org", "password": "dora-secret-1"}, follow=True)
     assert page.redirect_chain == [("/", 302)]
     assert "dora@example.org" in text(page)
     assert "Log out" not in text(client.post("/accounts/logout/", follow=True))
@@ -51,7 +51,7 @@ def test_an_owner_logs_in_and_out(client):
 def test_a_wrong_password_keeps_what_was_typed_and_says_nothing_more(client):
     create_user("dora@example.org", "dora-secret-1")
     for email in ("dora@example.org", "nobody@example.org"):
-        page = client.post("/accounts/login/", {"username": email, "password": "wrong"})
+        page = client.post("/accounts/login/", {"login": email, "password": "wrong"})
         assert "E-mail and password do not match an account." in text(page)
         assert f'value="{email}"' in page.content.decode()
 
@@ -59,7 +59,7 @@ def test_a_wrong_password_keeps_what_was_typed_and_says_nothing_more(client):
 @pytest.mark.django_db
 def test_log_in_sends_nobody_to_a_foreign_site(client):
     create_user("dora@example.org", "dora-secret-1")
-    data = {"username": "dora@example.org", "password": "dora-secret-1", "next": "https://evil.example/"}
+    data = {"login": "dora@example.org", "password": "dora-secret-1", "next": "https://evil.example/"}
     assert client.post("/accounts/login/", data).headers["location"] == "/"
 
 
