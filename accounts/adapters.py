@@ -8,7 +8,6 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage
 from django.http import HttpRequest
 
 from accounts import mail, sealing, throttle
@@ -71,11 +70,9 @@ class ThrottledAccountAdapter(DefaultAccountAdapter):
 
     # --- Letters ---
 
-    def render_mail(
-        self, template_prefix: str, email: str | list[str], context: Any, headers: dict[str, str] | None = None
-    ) -> EmailMessage:
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Links in letters lead to PUBLIC_URL, whatever host the request was sent to."""
-        return mail.letter(template_prefix, str(email), {**context, "public_url": settings.PUBLIC_URL})
+        mail.send(template_prefix, email, {**context, "email": email, "public_url": settings.PUBLIC_URL})
 
 
 class MfaAdapter(DefaultMFAAdapter):
