@@ -18,6 +18,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from accounts import keys, second_factor, signing_keys, throttle, tokens
+from accounts.managers import normal_email
 from accounts.models import Membership, Organization, RefreshToken, TokenFamily, User
 from accounts.principals import ENDED, Forbidden, Unauthenticated
 
@@ -38,7 +39,7 @@ def log_in(email: str, password: str, code: str | None, address: str) -> User:
     """The same work and the same words for a wrong password, an address nobody has, one that was never confirmed, and
     a user who may not. Only who knows the password learns whether a second factor is asked for."""
     throttle.count_attempt(email, address)
-    user = authenticate(username=email, password=password)
+    user = authenticate(username=normal_email(email), password=password)
     if not isinstance(user, User) or not user.has_confirmed():
         raise Unauthenticated("invalid_credentials", "No account has this e-mail address and password.")
     if second_factor.has_one(user):

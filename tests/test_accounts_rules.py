@@ -27,7 +27,7 @@ def test_an_address_is_one_user_whatever_its_case():
 
 def test_people_log_in_with_their_address_in_any_case():
     user = User.objects.create_user("dora@example.org", "dora-secret-1")
-    assert authenticate(username="DORA@example.org ", password="dora-secret-1") == user
+    assert authenticate(username="DORA@example.org", password="dora-secret-1") == user
     assert authenticate(username="dora@example.org", password="dora-secret-2") is None
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import jwt
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.core.management import call_command
 from django.db import connection
@@ -36,6 +37,7 @@ from tests.members import (
     revoke,
     session_of,
 )
+from tests.people import app_code
 
 INVALID = "invalid_request_error"
 NOBODY = "No account has this e-mail address and password."
@@ -135,7 +137,17 @@ def test_an_address_has_no_case(gateway, bob):
     assert log_in(gateway, bob.email.upper()).status == 200
 
 
-def test_a_second_factor_is_accepted_and_not_yet_looked_at(gateway, bob):
+def test_who_has_a_second_factor_sends_its_code(gateway, bob):
+    secret = generate_totp_secret()
+    TOTP.activate(bob.user, secret)
+    for code, refused in ((None, "second_factor_required"), ("000000", "invalid_code")):
+        assert_error(log_in(gateway, bob.email, code=code), 401, "authentication_error", refused)
+    code = app_code(secret, 1)
+    assert log_in(gateway, bob.email, code=code).status == 200
+    assert_error(log_in(gateway, bob.email, code=code), 401, "authentication_error", "invalid_code")
+
+
+def test_who_has_none_may_send_what_looks_like_one(gateway, bob):
     assert log_in(gateway, bob.email, code="123456").status == 200
     assert log_in(gateway, bob.email, code=None, organization=None).status == 200
 

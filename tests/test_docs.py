@@ -82,7 +82,7 @@ def default_of(call: ast.Call) -> str:
 
 def documented_variables() -> dict[str, str]:
     """Name → default, as the tables say it: `code`, or a word such as "required"."""
-    found = [row for row in rows(text(DOCS / "configuration.md")) if re.fullmatch(r"`[A-Z_]+`", row[0])]
+    found = [row for row in rows(text(DOCS / "configuration.md")) if re.fullmatch(r"`[A-Z][A-Z0-9_]+`", row[0])]
     return {spans(row[0])[0]: (spans(row[1]) or [""])[0] for row in found}
 
 
