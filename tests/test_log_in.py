@@ -157,7 +157,7 @@ def test_a_changed_password_ends_the_other_sessions(client, alice, mailoutbox):
     assert client.get("/accounts/sessions/").status_code == 200
     assert elsewhere.get("/accounts/sessions/").status_code == 302
     [letter] = mailoutbox
-    assert (letter.to, letter.subject) == (["alice@example.org"], "Password Changed")
+    assert (letter.to, letter.subject) == (["alice@example.org"], "Your password was changed")
     assert "If not, reset your password now" in letter.body
 
 
@@ -193,7 +193,7 @@ def test_an_address_is_changed_when_the_new_one_is_confirmed(client, alice, mail
     client.post("/accounts/confirm-email/", {"code": code_in(mailoutbox[0])})
     alice.refresh_from_db()
     assert (alice.email, alice.has_confirmed("alice@example.org")) == ("alice@example.net", False)
-    assert (mailoutbox[1].to, mailoutbox[1].subject) == (["alice@example.org"], "Email Changed")
+    assert (mailoutbox[1].to, mailoutbox[1].subject) == (["alice@example.org"], "Your e-mail address was changed")
 
 
 def test_pages_of_accounts_need_no_inline_script_or_style(client, alice):
@@ -208,5 +208,6 @@ def test_pages_of_accounts_need_no_inline_script_or_style(client, alice):
         assert page.status_code == 200
         assert "style=" not in html
         assert "<style" not in html
+        assert "{{" not in html
         assert "<script" not in html
         assert html.count("<h1>") == 1

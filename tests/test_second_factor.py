@@ -62,7 +62,7 @@ def test_it_is_set_up_with_a_picture_and_a_first_code(client, mailoutbox, django
     totp, recovery = Authenticator.objects.order_by("-type")
     assert (totp.type, recovery.type) == ("totp", "recovery_codes")
     assert secret not in str(totp.data)
-    assert [letter.subject for letter in mailoutbox] == ["Authenticator App Activated"]
+    assert [letter.subject for letter in mailoutbox] == ["Authenticator app set up"]
     assert "It was done from 127.0.0.1" in mailoutbox[0].body
 
 
@@ -128,6 +128,7 @@ def test_every_page_of_it_is_served_without_inline_script_or_style(client):
         assert page.status_code == 200
         assert " style=" not in html
         assert "<style" not in html
+        assert "{{" not in html
         assert 'href="/static/quantized/app.css"' in html
         for tag in html.split("<script")[1:]:
             assert "src=" in tag.split(">")[0] or 'type="application/json"' in tag.split(">")[0]
