@@ -1,6 +1,7 @@
 """What django-allauth asks us: who is throttled, where a request comes from, how a letter looks, what is sealed."""
 
 import math
+from ipaddress import ip_address
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -18,6 +19,7 @@ from accounts.sign_ups import sign_up
 from accounts.team import invitation_of
 
 INVITATION_KEY = "invitation"  # in the session: the link that brought somebody here
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  # nothing listens here: whatever a proxy said was no address
 SEALED_FOR = "second factor"
 
 
@@ -34,7 +36,7 @@ class ThrottledAccountAdapter(DefaultAccountAdapter):
 
     def authenticate(self, request: HttpRequest, **credentials: Any) -> AbstractBaseUser | None:
         """Failures count together with those at /v1/auth/token, also when a password is asked for again."""
-        email, address = credentials.get("email", ""), self.get_client_ip(request)
+        email, address = credentials.get("email", ""), address_of(request)
         count_attempt(email, address)
         user = super().authenticate(request, **credentials)
         if user is not None:
@@ -51,8 +53,11 @@ class ThrottledAccountAdapter(DefaultAccountAdapter):
         throttle.forgive(user.email)
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        meta = request.META
-        return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""), settings.PROXY_COUNT)
+        """For allauth's own counts and its list of sessions, which keeps nothing but addresses."""
+        try:
+            return str(ip_address(address_of(request).partition("%")[0]))
+        except ValueError:
+            return UNKNOWN_ADDRESS
 
     # --- Sign-up ---
 
@@ -86,6 +91,11 @@ class MfaAdapter(DefaultMFAAdapter):
 
     def decrypt(self, encrypted_text: str) -> str:
         return sealing.unseal(encrypted_text, SEALED_FOR).decode()
+
+
+def address_of(request: HttpRequest) -> str:
+    meta = request.META
+    return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""), settings.PROXY_COUNT)
 
 
 def invitation_in(request: HttpRequest) -> Invitation | None:

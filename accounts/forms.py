@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from allauth.account.adapter import get_adapter
 from allauth.account.forms import SignupForm
 from allauth.core import context
-from allauth.mfa.adapter import get_adapter as get_mfa_adapter
+from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base import forms as mfa
 from django import forms
 from django.conf import settings
@@ -13,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from accounts import second_factor, services, throttle
-from accounts.adapters import count_attempt, invitation_in
+from accounts.adapters import address_of, count_attempt, invitation_in
 from accounts.models import User
 from accounts.sign_ups import NAME_CHARACTERS_MAX
 
@@ -67,12 +66,12 @@ class CodeMixin(forms.Form):
     user: User
 
     def clean_code(self) -> str:
-        address = get_adapter().get_client_ip(context.request)
+        address = address_of(context.request)
         count_attempt(self.user.email, address)
         code = str(self.cleaned_data["code"])
         authenticator = second_factor.use_code(self.user, code)
         if authenticator is None:
-            raise get_mfa_adapter().validation_error("incorrect_code")
+            raise get_adapter().validation_error("incorrect_code")
         throttle.take_back(self.user.email, address)
         self.authenticator = authenticator
         return code

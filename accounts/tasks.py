@@ -1,6 +1,7 @@
 """What Celery runs of this room."""
 
 from celery import shared_task
+from django.contrib.sessions.backends.db import SessionStore
 
 from accounts import sessions, sign_ups, throttle
 
@@ -10,3 +11,4 @@ def forget_old_tokens() -> None:
     sessions.forget_old()
     sign_ups.forget_unconfirmed()
     throttle.forget_counts()
+    SessionStore.clear_expired()

@@ -1,6 +1,7 @@
 """Log-in, log-out, a forgotten password, sessions on other machines; and who tries too often."""
 
 import pytest
+from allauth.usersessions.models import UserSession
 from django.test import Client
 
 from accounts import throttle
@@ -65,6 +66,18 @@ def test_clients_are_told_apart_behind_the_proxies_one_has(client, alice, settin
     assert "Too many failed attempts" in visible(client.post("/accounts/login/", data, headers=blocked))
     client.post("/accounts/login/", data, headers=other)
     assert is_logged_in(client)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("203.0.113.7", "203.0.113.7"), ("unknown", "0.0.0.0"), ("fe80::1%eth0", "fe80::1"), ("", "127.0.0.1")],
+)
+def test_whatever_a_proxy_says_one_can_log_in(client, alice, settings, said, kept):
+    settings.PROXY_COUNT = 1
+    data = {"login": "alice@example.org", "password": PASSWORD}
+    client.post("/accounts/login/", data, headers={"x-forwarded-for": said})
+    assert is_logged_in(client)
+    assert UserSession.objects.get().ip == kept
 
 
 def test_the_same_holds_where_a_password_is_asked_for_again(client, alice):

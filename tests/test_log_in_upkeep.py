@@ -1,16 +1,22 @@
 """Client addresses as they are counted, and what is forgotten of log-ins that are over."""
 
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
+from django.contrib.sessions.models import Session as BrowserSession
+from django.core.cache import cache
+from django.db import connection
 from django.utils import timezone
 
 from accounts import sessions, throttle
 from accounts.addresses import client_address, client_network
 from accounts.models import LogInThrottle, RefreshToken, TokenFamily
+from accounts.services import create_user
 from accounts.tasks import forget_old_tokens
 from tests.cast import make_cast
 from tests.members import new_member, session_of
+from tests.people import PASSWORD, is_logged_in, log_in
 
 
 @pytest.mark.parametrize(
@@ -66,3 +72,33 @@ def test_what_nobody_can_use_any_more_is_forgotten():
 
 def expire(refresh_token):
     assert sessions.refresh_tokens(refresh_token).update(expires_at=timezone.now() - timedelta(seconds=1)) == 1
+
+
+@pytest.mark.django_db
+def test_counts_and_sessions_that_are_over_are_forgotten():
+    cache.set("over", 1, timeout=-1)
+    cache.set("counts-still", 1, timeout=60)
+    for key, expires_in in (("a" * 32, timedelta(seconds=-1)), ("b" * 32, timedelta(hours=1))):
+        BrowserSession.objects.create(session_key=key, session_data="", expire_date=timezone.now() + expires_in)
+    forget_old_tokens()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT cache_key FROM accounts_cache")
+        assert cursor.fetchall() == [(":1:counts-still",)]
+    assert list(BrowserSession.objects.values_list("session_key", flat=True)) == ["b" * 32]
+
+
+@pytest.mark.django_db
+def test_who_was_here_before_addresses_were_confirmed_logs_in_as_before(client):
+    """The migration, on a user as they were; a second time it changes nothing."""
+    migration = import_module("accounts.migrations.0012_confirm_known_addresses")
+    dora = create_user("dora@example.org", PASSWORD)
+    dora.emailaddress_set.all().delete()
+    unconfirmed = create_user("new@example.org", PASSWORD)
+    unconfirmed.emailaddress_set.update(verified=False)
+    for _ in range(2):
+        with connection.cursor() as cursor:
+            cursor.execute(migration.CONFIRM)
+    assert list(dora.emailaddress_set.values_list("email", "verified", "primary")) == [("dora@example.org", True, True)]
+    assert not unconfirmed.has_confirmed()
+    log_in(client, "dora@example.org")
+    assert is_logged_in(client)
