@@ -19,6 +19,7 @@ class GatedAdminConfig(SimpleAdminConfig):
 
 class QuantizedConfig(AppConfig):
     name = "quantized"
+    default = True  # of those in this file
     verbose_name = "Quantized"
 
     def ready(self) -> None:
