@@ -1,7 +1,7 @@
 """Opening accounts and posting credits, for commands and the admin."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -73,6 +73,11 @@ def grant(
     )
 
 
+def sign_up_credit_end() -> datetime | None:
+    days = settings.SIGNUP_CREDIT_DAYS
+    return datetime.now(UTC) + timedelta(days=days) if days else None
+
+
 def may_pay(role: str) -> bool:
     """Who buys credits, redeems vouchers and sets the auto top-up."""
     return role in PAYING_ROLES
@@ -94,6 +99,7 @@ def welcome(user: User) -> Membership | None:
             actor="sign-up",
             reason="sign-up credit",
             idempotency_key="signup",
+            expires_at=sign_up_credit_end(),
         )
     return arrival.membership
 

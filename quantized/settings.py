@@ -220,6 +220,7 @@ X_FRAME_OPTIONS = "DENY"
 
 SIGNUP_OPEN = flag("SIGNUP_OPEN", True)  # closed: only who was invited may sign up
 SIGNUP_CREDIT_MICRO = integer("SIGNUP_CREDIT_MICRO", 0, at_least=0)
+SIGNUP_CREDIT_DAYS = integer("SIGNUP_CREDIT_DAYS", 0, at_least=0)  # 0: for good
 ADMIN_REQUIRES_2FA = flag("ADMIN_REQUIRES_2FA", HTTPS)
 ADMIN_IDLE_S = number("ADMIN_IDLE_S", 1800)
 
@@ -266,12 +267,6 @@ MFA_FORMS = {
 MFA_TOTP_ISSUER = "Quantized"
 MFA_TOTP_TOLERANCE = 1  # clocks differ; each step counts once, see accounts/second_factor.py
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS
-
-# --- E-mail ---------------------------------------------------------------------------------
-
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
-vars().update(EMAIL_CONFIG)
-DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="Quantized <no-reply@localhost>")
 
 # --- The API's framework ----------------------------------------------------------------------
 

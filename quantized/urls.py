@@ -13,12 +13,6 @@ urlpatterns = [
     path("openapi.json", documents.openapi, name="openapi"),
     path("docs", documents.docs, name="docs"),
     path(".well-known/jwks.json", JwksView.as_view(), name="jwks"),
-    path(
-        "accounts/login/",
-        LoginView.as_view(template_name="accounts/login.html", redirect_authenticated_user=True),
-        name="login",
-    ),
-    path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("webhooks/stripe", webhooks.stripe, name="stripe-webhook"),
     path("accounts/login/", allauth.login, name="login"),
     path("accounts/logout/", allauth.logout, name="logout"),

@@ -11,6 +11,7 @@ from accounts import sign_ups
 from accounts.models import Membership, Organization, SignUp, User
 from accounts.services import create_user
 from accounts.tasks import forget_old_tokens
+from billing import lots
 from billing.models import Entry, Wallet
 from billing.services import welcome
 from tests.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
@@ -208,3 +209,11 @@ def test_who_never_confirms_is_forgotten_after_a_week_and_nobody_else(client, ma
     forget_old_tokens()
     left = User.objects.order_by("email").values_list("email", flat=True)
     assert list(left) == ["in@example.org", "new@example.org", "operator-made@example.org"]
+
+
+def test_the_sign_up_credit_may_expire(client, mailoutbox, settings):
+    settings.SIGNUP_CREDIT_MICRO, settings.SIGNUP_CREDIT_DAYS = 5_000_000, 30
+    sign_up(client, "dora@example.org")
+    confirm(client, mailoutbox[0])
+    [lot] = lots.open_lots(Organization.objects.get().pk)
+    assert (lot.left, lot.amount, (lot.expires_at - timezone.now()).days) == (5_000_000, 5_000_000, 29)
