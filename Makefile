@@ -18,7 +18,7 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test test-long check format lock clean
+.PHONY: help run smoke test test-long chaos check format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suit
 test-long: $(INSTALLED) ## many more random ledger programs, and requests against the OpenAPI document (EXAMPLES=300)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/test_ledger_model.py tests/test_money.py
 	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest --timeout 3600 tests/test_openapi_conformance.py
+
+chaos: $(INSTALLED) ## processes, servers, providers and clients die under load; nothing is lost (SECONDS=240 SEED=...)
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),240) $(if $(SEED),--seed $(SEED))
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
 	$(BIN)/python -m ruff format --check .

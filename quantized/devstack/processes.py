@@ -46,6 +46,11 @@ class Processes:
         self._guard = Guard(held_fds)
         self._running: list[Process] = []
 
+    @property
+    def running(self) -> list[Process]:
+        """Those started and not stopped, in order; they may have ended by themselves."""
+        return self._running.copy()
+
     def start(
         self,
         name: str,
