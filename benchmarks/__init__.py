@@ -1,0 +1,1 @@
+"""Measurements, beside the peers and with the books kept. docs/benchmarks.md says what each one means."""
