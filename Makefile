@@ -11,6 +11,9 @@ NODE_INSTALLED := $(if $(NODE),tests/node/node_modules/.installed)
 # Other Python clients, which only tests use, in an environment of their own; without it they are skipped and say so.
 CLIENTS := var/clients
 
+# Benchmarks take their options from the environment: `make bench ROUNDS=3 SECONDS=2`.
+export ROUNDS SECONDS ROWS TENANTS KEYS
+
 # What a production server is told, for the checks that read the settings. Nothing is connected to.
 RANDOM_SECRET = $$(od -An -N 32 -t x1 /dev/urandom | tr -d ' \n')
 AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='postgres://quantized@/quantized?host=/nowhere' \
@@ -19,9 +22,10 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 
 .DEFAULT_GOAL := help
 .PHONY: help run smoke test test-long chaos check format lock clean
+.PHONY: help run smoke test test-long check format lock clean bench bench-streams bench-ledger bench-scale profile
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000)
 	@$(BIN)/python -m quantized.devstack run
@@ -50,6 +54,21 @@ check: $(INSTALLED) ## format, lint, types, migrations, import directions, produ
 format: $(INSTALLED) ## write the code as `make check` wants it
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
+
+bench: $(INSTALLED) ## ours beside the peers, about ten minutes (ROUNDS=5 SECONDS=3); docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.peers
+
+bench-streams: $(INSTALLED) ## what a relayed chunk costs, 2,000 open streams, clients who leave
+	@$(BIN)/python -m benchmarks.streams
+
+bench-ledger: $(INSTALLED) ## holds and settlements a second on durable PostgreSQL
+	@$(BIN)/python -m benchmarks.ledger
+
+bench-scale: $(INSTALLED) ## ten million calls in the books, needs 20 GB (ROWS=10000000)
+	@$(BIN)/python -m benchmarks.scale
+
+profile: $(INSTALLED) ## where our server's time goes under load: flame graphs in var/profile/
+	@$(BIN)/python -m benchmarks.profile
 
 lock: $(INSTALLED) ## pin requirements*.in with hashes (UPGRADE=--upgrade takes newer versions)
 	$(BIN)/uv pip compile $(UPGRADE) --universal --generate-hashes --python-version 3.11 -o requirements.txt requirements.in

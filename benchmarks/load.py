@@ -12,6 +12,7 @@ import math
 import resource
 import time
 from collections.abc import Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import httptools
@@ -149,23 +150,26 @@ async def connect(port: int) -> Connection:
 class Pool:
     """Idle connections to one port, and what calls over them came to."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, request: Request, *more: Request) -> None:
+        """Requests are asked in turn; all go to the first one's port."""
+        self._port = request.port
+        self._turns = cycle((request, *more))
         self._idle: list[Connection] = []
         self.timings: list[Timing] = []
         self.errors: dict[str, int] = {}
 
     async def call(self, due_s: float) -> None:
+        request = next(self._turns)
         try:
             connection = await self._take()
-            await connection.ask(self._request.content)
+            await connection.ask(request.content)
         except (OSError, TimeoutError) as error:
             self._failed(type(error).__name__)
             return
         now_s = time.perf_counter()
         if connection.status != 200:
             self._failed(f"status {connection.status}")
-        elif self._request.expected not in connection.body:
+        elif request.expected not in connection.body:
             self._failed("another answer")
         else:
             self.timings.append(Timing(connection.first_s - due_s, now_s - due_s))
@@ -177,7 +181,7 @@ class Pool:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
-        return await connect(self._request.port)
+        return await connect(self._port)
 
     def _failed(self, why: str) -> None:
         self.errors[why] = self.errors.get(why, 0) + 1
@@ -187,8 +191,8 @@ class Pool:
             connection.transport.close()
 
 
-async def closed(request: Request, connections: int, seconds: float) -> Outcome:
-    pool = Pool(request)
+async def closed(request: Request, connections: int, seconds: float, *more: Request) -> Outcome:
+    pool = Pool(request, *more)
     started_s = time.perf_counter()
     ends_s = started_s + seconds
 

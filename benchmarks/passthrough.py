@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--base-url", required=True)
     given = parser.parse_args()
     app = PassThrough(given.base_url)
-    uvicorn.run(app, port=given.port, loop="uvloop", http="httptools", access_log=False, log_level="warning")  # type: ignore[arg-type]
+    uvicorn.run(app, port=given.port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Answers OpenRouter's and Anthropic's wire formats with the same bytes every time, whole or as a stream. The last
 message of a request may say `chunks=40 pause_ms=5`: so many pieces of text, each written alone after such a pause.
-`GET /open` tells how many streams are being written.
+`GET /open` tells how many streams are being written, `GET /generation` what a call of benchmarks/books.py did cost.
 """
 
 import argparse
@@ -115,6 +115,9 @@ ANTHROPIC = Dialect(
 )
 
 
+BILL = whole({"data": {"total_cost": 0.0000095}})
+
+
 class Connection(asyncio.Protocol):
     open_streams = 0
 
@@ -146,6 +149,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._url == b"/open":
             return self._write(whole({"open": Connection.open_streams}))
+        if b"/generation?" in self._url:
+            return self._write(BILL)
         dialect = ANTHROPIC if self._url.endswith(b"/messages") else OPENROUTER
         if _STREAM.search(self._body) is None:
             return self._write(dialect.whole)

@@ -1,0 +1,121 @@
+"""What of `make bench-scale` runs inside Django: `python -m benchmarks.scale_work`, its job on standard input.
+
+Key look-ups that nothing remembers, every page that needs no argument, and one pass of each periodic task.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import django
+import msgspec
+
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.contrib import admin  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.urls import URLPattern, get_resolver, reverse  # noqa: E402
+
+from accounts.models import User  # noqa: E402
+from accounts.principals import Directory  # noqa: E402
+from benchmarks.load import percentile  # noqa: E402
+from benchmarks.scale_told import Job, Page, Told  # noqa: E402
+from billing import rollups, sweeper, verifier  # noqa: E402
+from completions import reconciliation  # noqa: E402
+from quantized.database import Reader  # noqa: E402
+
+OPERATOR = "operator@example.com"
+PAGE_VIEWS = 20
+HOST = "localhost"  # among the allowed ones without being told
+
+
+def work(job: Job) -> Told:
+    tasks = {
+        "roll-up, everything": rollups.roll_up,
+        "roll-up, again": rollups.roll_up,
+        "sweeper": sweeper.sweep,
+        "reconciliation": reconciliation.reconcile,
+    }
+    tasks_s = {name: timed_s(task) for name, task in tasks.items()}
+    found: list[verifier.Violation] = []
+    tasks_s["verifier"] = timed_s(lambda: found.extend(verifier.violations()))
+    for violation in found[:5]:
+        sys.stderr.write(f"{violation}\n")
+    lookups_s = asyncio.run(look_up(job.api_keys))
+    return Told(
+        lookup_p50_ms=percentile(lookups_s, 0.50) * 1000,
+        lookup_p95_ms=percentile(lookups_s, 0.95) * 1000,
+        tasks_s=tasks_s,
+        pages=pages(job.owner),
+        violations=len(found),
+    )
+
+
+def timed_s(action: Callable[[], Any]) -> float:
+    started_s = time.perf_counter()
+    action()
+    return time.perf_counter() - started_s
+
+
+async def look_up(api_keys: list[str]) -> list[float]:
+    """Keys that the process has never met, one after the other."""
+    reader = Reader(settings.DATABASE_URL)
+    directory = Directory(settings.KEY_PEPPER, settings.PUBLIC_URL)
+    times_s = []
+    for key in api_keys:
+        started_s = time.perf_counter()
+        await directory.authenticate(f"Bearer {key}", reader.fetch_one)
+        times_s.append(time.perf_counter() - started_s)
+    await reader.close()
+    return times_s
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+def pages(owner: str) -> dict[str, Page]:
+    member, operator = Client(HTTP_HOST=HOST), Client(HTTP_HOST=HOST)
+    member.force_login(User.objects.get(email=owner), backend=settings.AUTHENTICATION_BACKENDS[-1])
+    operator.force_login(an_operator(), backend=settings.AUTHENTICATION_BACKENDS[-1])
+    found = {path: viewed(member, path) for path in plain_paths()}
+    found |= {path: viewed(operator, path) for path in admin_paths()}
+    return {path: page for path, page in found.items() if page is not None}
+
+
+def an_operator() -> User:
+    user, _ = User.objects.get_or_create(email=OPERATOR, defaults={"is_staff": True, "is_superuser": True})
+    return user
+
+
+def plain_paths() -> Iterator[str]:
+    """Addresses of the front door that take no argument."""
+    for pattern in get_resolver().url_patterns:
+        if isinstance(pattern, URLPattern) and "<" not in str(pattern.pattern) and "logout" not in str(pattern.pattern):
+            yield f"/{pattern.pattern}"
+
+
+def admin_paths() -> Iterator[str]:
+    yield reverse("admin:index")
+    for model in admin.site._registry:
+        yield reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def viewed(client: Client, path: str) -> Page | None:
+    """None for what is no page."""
+    first = client.get(path)
+    if first.status_code != 200 or not str(first.headers.get("content-type", "")).startswith("text/html"):
+        return None
+    times_s = [timed_s(lambda: client.get(path)) for _ in range(PAGE_VIEWS)]
+    return Page(percentile(times_s, 0.50) * 1000, percentile(times_s, 0.95) * 1000)
+
+
+def main() -> None:
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    sys.stdout.buffer.write(msgspec.json.encode(work(job)))
+
+
+if __name__ == "__main__":
+    main()
