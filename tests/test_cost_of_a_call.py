@@ -1,0 +1,381 @@
+"""What a call costs our process, in numbers that are the same on every machine.
+
+A call goes through the lean lane of the front door, in memory: the provider and the database's wire are played, all
+between is ours. Counted are Python's function calls (a coroutine's resumption is one) and bytecode instructions, of
+our code, Django and every library. A figure above its bound is work that was added to every call: look where with
+`make profile`, take it out, or say why it is worth it and raise the bound. One far below: lower the bound.
+"""
+
+import asyncio
+import concurrent.futures
+import selectors
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+from uuid import UUID
+
+import _pytest
+import msgspec
+import pytest
+from django.db import connection
+
+from accounts import keys
+from benchmarks.contenders import BODY, STREAM_BODY
+from benchmarks.upstream import ANSWER, ANTHROPIC, OPENROUTER, chunk, event
+from billing.kernel import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
+from billing.statements import Batch, Statement
+from completions.catalog import Catalog, ModelCard, Provider, Route
+from completions.sandbox import cards
+from quantized.asgi import Application
+from quantized.runtime import Runtime
+from tests import claude_routes
+from tests.ledger_cast import Tenant
+
+# About five in a hundred above what it was when it was last looked at.
+CALLS_MAX, INSTRUCTIONS_MAX = 600, 12_000
+RELAYED_CALLS_MAX, RELAYED_INSTRUCTIONS_MAX = 58, 935
+TRANSLATED_CALLS_MAX, TRANSLATED_INSTRUCTIONS_MAX = 58, 952
+PAIR_CALLS_MAX, PAIR_INSTRUCTIONS_MAX = 64, 1_530
+
+MODEL = "openai/gpt-4.1-mini"
+NAMED = 15  # of the functions that a failure names
+SETTLING_TURNS = 50  # of the event loop, until what a call left behind has ended
+# The event loop's own work, and pytest's handler of what is logged.
+NOT_OURS = (*(str(Path(module.__file__ or "").parent) for module in (asyncio, _pytest)), selectors.__file__, __file__)
+
+
+# --- counting -----------------------------------------------------------------------------------
+
+
+class Count:
+    """Calls and instructions while `counting()`, of this thread; by function."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.instructions: Counter[str] = Counter()
+        self._names: dict[CodeType, str | None] = {}
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        name = self._name(frame.f_code)
+        if name is None:
+            return None
+        self.calls[name] += 1
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._within
+
+    def _within(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "opcode":
+            self.instructions[self._names[frame.f_code] or ""] += 1
+        return self._within
+
+    def _name(self, code: CodeType) -> str | None:
+        if code not in self._names:
+            place = Path(code.co_filename)
+            is_counted = not code.co_filename.startswith(NOT_OURS)
+            self._names[code] = f"{place.parent.name}/{place.name} {code.co_qualname}" if is_counted else None
+        return self._names[code]
+
+    def of_one(self, count: int) -> tuple[float, float]:
+        return self.calls.total() / count, self.instructions.total() / count
+
+
+def assert_within(what: str, count: Count, of: int, calls_max: int, instructions_max: int) -> None:
+    calls, instructions = count.of_one(of)
+    said = (
+        f"{what} takes {calls:.0f} calls (bound {calls_max}) and {instructions:.0f} instructions ({instructions_max})"
+    )
+    most = "\n".join(f"  {found / of:8.1f}  {name}" for name, found in count.instructions.most_common(NAMED))
+    message = f"{said}. Most instructions are in\n{most}"
+    assert calls <= calls_max, message
+    assert instructions <= instructions_max, message
+    assert calls > 0.8 * calls_max, f"{said}: lower the bounds"
+    assert instructions > 0.8 * instructions_max, f"{said}: lower the bounds"
+
+
+# --- the played world ---------------------------------------------------------------------------
+
+
+class PlayedAnswer:
+    def __init__(self, pieces: Sequence[bytes], is_event_stream: bool) -> None:
+        self.status = 200
+        self.is_event_stream = is_event_stream
+        self._pieces = pieces
+
+    async def __aenter__(self) -> "PlayedAnswer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def header(self, name: str) -> str | None:
+        return "gen-static" if name == "x-generation-id" else None
+
+    async def body(self) -> bytes:
+        return b"".join(self._pieces)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            await asyncio.sleep(0)  # each comes alone
+            yield piece
+
+
+class PlayedUpstream:
+    def __init__(self) -> None:
+        self.pieces: Sequence[bytes] = [OPENROUTER.whole.partition(b"\r\n\r\n")[2]]
+        self.streams = False
+
+    def open(self, _base_url: str, _request: Any) -> PlayedAnswer:
+        return PlayedAnswer(self.pieces, self.streams)
+
+
+class PlayedWire:
+    """Commits at once, in memory."""
+
+    connected = True
+
+    async def connect(self) -> None: ...
+    async def disconnect(self) -> None: ...
+
+    async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
+        return [outcome(command) for command in commands]
+
+
+def outcome(command: AnyCommand) -> Outcome:
+    if isinstance(command, Reserve):
+        return Held(command.amount)
+    return Settled(command.actual, 1_000_000) if isinstance(command, Settle) else Done(True)
+
+
+class World:
+    """One server process's runtime, its provider and database played."""
+
+    def __init__(self) -> None:
+        self.upstream = PlayedUpstream()
+        self.application = Application()
+        self.key = keys.mint()
+        self.runtime = Runtime()
+        self.runtime.writer._wire = PlayedWire()
+        self.runtime.gateway.upstream = self.upstream
+        self.runtime.gateway.catalog = Catalog({route.model: card(route) for route in (openrouter(), claude())})
+        self.runtime.reader.fetch_one = self.fetch_one
+        self.sent = 0
+
+    async def fetch_one(self, _sql: str, _params: Sequence[Any]) -> tuple[Any, ...]:
+        return UUID(int=1), UUID(int=2), None, None, None, "active", None, None, None
+
+    async def call(self, body: bytes) -> bytes:
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        answered: list[bytes] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop() if messages else await asyncio.get_running_loop().create_future()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                assert message["status"] == 200, message
+            answered.append(message.get("body", b""))
+
+        await self.application(self.scope(body), receive, send)
+        for _ in range(SETTLING_TURNS):
+            await asyncio.sleep(0)
+        return b"".join(answered)
+
+    def scope(self, body: bytes) -> dict[str, Any]:
+        headers = {
+            "host": "127.0.0.1:8000",
+            "content-type": "application/json",
+            "authorization": f"Bearer {self.key}",
+            "content-length": str(len(body)),
+        }
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "raw_path": b"/v1/chat/completions",
+            "root_path": "",
+            "scheme": "http",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "server": ("127.0.0.1", 8000),
+            "client": ("127.0.0.1", 50_000),
+            "state": {"runtime": self.runtime},
+        }
+
+
+def card(route: Route) -> ModelCard:
+    return ModelCard(id=route.model, name=route.model, owned_by="bench", created=0, routes=(route,))
+
+
+def openrouter() -> Route:
+    return Route(
+        id=1,
+        model=MODEL,
+        provider=Provider(1, "openrouter", "openrouter", "http://127.0.0.1:9/api/v1", "sk-or"),
+        upstream_model=MODEL,
+        priority=0,
+        capabilities=frozenset({"tools", "json_mode"}),
+        context_length=1_047_576,
+        max_output_tokens=32_768,
+        price=cards.read(cards.CATALOG, "openrouter")[MODEL].price,
+    )
+
+
+def claude() -> Route:
+    return msgspec.structs.replace(claude_routes.route(), model="claude")
+
+
+def in_world(work: Callable[[World], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        world = World()
+        await world.runtime.writer.start()
+        try:
+            return await work(world)
+        finally:
+            await world.runtime.writer.close(1)
+            await world.runtime.gateway.close_connections()
+
+    return asyncio.run(run())
+
+
+# --- a call that is not streamed ----------------------------------------------------------------
+
+
+async def whole_calls(world: World, count: int) -> None:
+    for _ in range(count):
+        assert ANSWER.encode() in await world.call(BODY)
+
+
+def test_a_call_takes_so_many_calls_and_instructions() -> None:
+    async def work(world: World) -> Count:
+        await whole_calls(world, 3)  # what is made once has been made
+        count = Count()
+        with count.counting():
+            await whole_calls(world, 10)
+        return count
+
+    assert_within("A call that is not streamed", in_world(work), 10, CALLS_MAX, INSTRUCTIONS_MAX)
+
+
+def test_a_call_goes_to_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    hops: list[Any] = []
+
+    def submit(_executor: Any, function: Any, *_: Any, **__: Any) -> Any:
+        hops.append(function)
+        raise AssertionError(f"{function} was sent to a thread")
+
+    async def work(world: World) -> None:
+        monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", submit)
+        await whole_calls(world, 2)
+        world.upstream.streams, world.upstream.pieces = True, openrouter_stream(3)
+        assert b"[DONE]" in await world.call(STREAM_BODY)
+
+    in_world(work)
+    assert hops == []
+
+
+# --- a chunk of a stream ------------------------------------------------------------------------
+
+
+def openrouter_stream(chunks: int) -> list[bytes]:
+    first, last = (unframed(part) for part in (OPENROUTER.first, OPENROUTER.last))
+    return [first, *[chunk({"role": "assistant", "content": " capital"})] * chunks, last]
+
+
+def claude_stream(chunks: int) -> list[bytes]:
+    first, last = (unframed(part) for part in (ANTHROPIC.first, ANTHROPIC.last))
+    text = event("content_block_delta", index=0, delta={"type": "text_delta", "text": " capital"})
+    return [first, *[text] * chunks, last]
+
+
+def unframed(part: bytes) -> bytes:
+    """The events in one piece of a chunked body, which may have a head before it and the body's end after it."""
+    body = part.partition(b"\r\n\r\n")[2] if part.startswith(b"HTTP") else part
+    size, _, rest = body.partition(b"\r\n")
+    return rest[: int(size, 16)]
+
+
+SHORT, LONG = 10, 60
+
+
+@pytest.mark.parametrize(
+    ("model", "stream", "calls_max", "instructions_max"),
+    [
+        (MODEL, openrouter_stream, RELAYED_CALLS_MAX, RELAYED_INSTRUCTIONS_MAX),
+        ("claude", claude_stream, TRANSLATED_CALLS_MAX, TRANSLATED_INSTRUCTIONS_MAX),
+    ],
+    ids=["passed through", "translated"],
+)
+def test_a_chunk_takes_so_many_calls_and_instructions(
+    model: str, stream: Callable[[int], list[bytes]], calls_max: int, instructions_max: int
+) -> None:
+    body = STREAM_BODY.replace(MODEL.encode(), model.encode())
+
+    async def counted(world: World, chunks: int) -> Count:
+        world.upstream.streams, world.upstream.pieces = True, stream(chunks)
+        count = Count()
+        with count.counting():
+            answered = await world.call(body)
+        assert answered.count(b'" capital"') == chunks
+        assert answered.endswith(b"data: [DONE]\n\n")
+        return count
+
+    async def work(world: World) -> Count:
+        await counted(world, SHORT)
+        short, long = await counted(world, SHORT), await counted(world, LONG)
+        long.calls.subtract(short.calls)
+        long.instructions.subtract(short.instructions)
+        return long
+
+    assert_within("A chunk", in_world(work), LONG - SHORT, calls_max, instructions_max)
+
+
+# --- a hold and its settlement ------------------------------------------------------------------
+
+PAIRS = 32
+
+
+def batch(count: Count, commands: Sequence[AnyCommand]) -> list[Outcome]:
+    """One batch on Django's connection; counted is what decides and encodes, not what executes."""
+    with connection.cursor() as cursor:
+        with count.counting():
+            decided = Batch(commands)
+            reads = decided.reads()
+        rows = [executed(cursor, statement) for statement in reads]
+        with count.counting():
+            outcomes = decided.decide(rows)
+            writes = decided.writes()
+        for statement in writes:
+            cursor.execute(statement.sql, statement.params)
+    return outcomes
+
+
+def executed(cursor: Any, statement: Statement) -> list[Any]:
+    cursor.execute(statement.sql, statement.params)
+    return cursor.fetchall()
+
+
+@pytest.mark.django_db
+def test_a_pair_takes_so_many_calls_and_instructions() -> None:
+    alice = Tenant(1_000_000)
+    key = alice.key(limit_micro=10**9, limit_period="day")
+    batch(Count(), [alice.reserve(1, key=key)])
+    count = Count()
+    holds = [alice.reserve(10, key=key) for _ in range(PAIRS)]
+    assert batch(count, holds) == [Held(10)] * PAIRS
+    settlements = [alice.settle(hold.hold_id, 3, key=key) for hold in holds]
+    assert all(isinstance(outcome, Settled) for outcome in batch(count, settlements))
+    assert_within("A hold and its settlement", count, PAIRS, PAIR_CALLS_MAX, PAIR_INSTRUCTIONS_MAX)
