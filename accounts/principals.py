@@ -160,17 +160,26 @@ class TooManyAttempts(Exception):
 
 def authorization(header: str | None) -> str:
     """The bearer token of an Authorization header: a well-formed key, or what looks like a JWT. Asks nobody."""
+    token = bearer_token(header)
+    require_well_formed(token)
+    return token
+
+
+def bearer_token(header: str | None) -> str:
     scheme, _, token = (header or "").strip().partition(" ")
     if not scheme:
         raise Unauthenticated("invalid_api_key", "No API key was given: send 'Authorization: Bearer <api-key>'.")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("invalid_api_key", "The Authorization header must read 'Bearer <api-key>'.")
-    if keys.well_formed(token) or looks_like_jwt(token):
-        return token
-    raise Unauthenticated(
-        "invalid_api_key", "This is not an API key of this server: check for a typo or a cut-off end."
-    )
+    return token
+
+
+def require_well_formed(token: str) -> None:
+    if not keys.well_formed(token) and not looks_like_jwt(token):
+        raise Unauthenticated(
+            "invalid_api_key", "This is not an API key of this server: check for a typo or a cut-off end."
+        )
 
 
 def looks_like_jwt(token: str) -> bool:
@@ -318,8 +327,7 @@ class Directory:
         self._used: set[UUID] = set()
 
     async def authenticate(self, header: str | None, fetch: Fetch) -> Principal:
-        token = authorization(header)
-        principal = principal_of(await self._row(token, fetch), self._now())
+        principal = principal_of(await self._row(bearer_token(header), fetch), self._now())
         if principal.key_id is not None:
             self._used.add(principal.key_id)
         return principal
@@ -345,6 +353,7 @@ class Directory:
         for memory in (self._known, self._unknown):
             if name in memory:
                 return cast(Row | None, memory[name])
+        require_well_formed(token)  # what is remembered was
         read = self._read_member if looks_like_jwt(token) else self._read_key
         row: Row | None = await self._read_once(name, partial(read, token, fetch))
         return row

@@ -51,8 +51,10 @@ def asked_fields(chat: Chat) -> frozenset[str]:
     fields = chat.fields
     return frozenset(
         name
-        for name in sent_fields(chat)
-        if name not in _ALWAYS_HONOURED and not _is_neutral(name, getattr(fields, name))
+        for name in chat.raw
+        if name not in _ALWAYS_HONOURED
+        and not _is_empty(name, value := getattr(fields, name), fields)
+        and not _is_neutral(name, value)
     )
 
 

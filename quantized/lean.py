@@ -3,10 +3,11 @@
 Left out, and measured in docs/adr/0003: a thread pool per request, sync signal receivers, closing
 the response in a thread, a second task per request that listens for a disconnect (a stream's view
 listens itself), and the dashboard's middleware. Kept: Django's request, URL map, views, responses
-and its last-chance error handling.
+and its last-chance error handling. The map is asked once for each path of this lane, of which there is one.
 """
 
 from collections.abc import Awaitable
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch, resolve
 
 from completions.errors import GatewayError
 from completions.views import EventStream
@@ -26,7 +28,7 @@ class LeanHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(self._get_response_async))  # type: ignore[attr-defined]
+        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(viewed))  # type: ignore[attr-defined]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
@@ -47,10 +49,20 @@ class LeanHandler(ASGIHandler):
         return await cast(Awaitable[HttpResponseBase], self._middleware_chain(request))
 
 
+async def viewed(request: ASGIRequest) -> HttpResponseBase:
+    match = request.resolver_match = matched(request.path_info)
+    return await cast(Awaitable[HttpResponseBase], match.func(request, *match.args, **match.kwargs))
+
+
+@lru_cache(maxsize=1)
+def matched(path: str) -> ResolverMatch:
+    return resolve(path)
+
+
 async def send_response(response: HttpResponseBase, send: Send) -> None:
-    if isinstance(response, HttpResponse):
-        response["content-length"] = str(len(response.content))
     headers = [(name.lower().encode("ascii"), value.encode("latin1")) for name, value in response.items()]
+    if isinstance(response, HttpResponse):
+        headers.append((b"content-length", b"%d" % len(response.content)))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     if not isinstance(response, EventStream):
         assert isinstance(response, HttpResponse), type(response)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 HEADER = "x-request-id"
+META_NAME = "HTTP_X_REQUEST_ID"  # request.headers would turn all of them into a mapping to find this one
 
 # What goes into our logs and back to the caller unchanged: nothing that could break a line or a header.
 _SANE = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -34,7 +35,7 @@ class RequestIdMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        request.request_id = request_id(request.headers.get(HEADER))  # type: ignore[attr-defined]
+        request.request_id = request_id(request.META.get(META_NAME))  # type: ignore[attr-defined]
         response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
             return labelled(request, response)
