@@ -28,7 +28,7 @@ class LeanHandler(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(viewed))  # type: ignore[attr-defined]
+        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(viewed))  # type: ignore[arg-type]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
