@@ -23,8 +23,8 @@ from accounts.models import User  # noqa: E402
 from accounts.principals import Directory  # noqa: E402
 from benchmarks.load import percentile  # noqa: E402
 from benchmarks.scale_told import Job, Page, Told  # noqa: E402
-from billing import rollups, sweeper, verifier  # noqa: E402
-from completions import reconciliation  # noqa: E402
+from billing import rollups, verifier  # noqa: E402
+from completions import reconciliation, sweeper  # noqa: E402
 from quantized.database import Reader  # noqa: E402
 
 OPERATOR = "operator@example.com"
@@ -33,7 +33,7 @@ HOST = "localhost"  # among the allowed ones without being told
 
 
 def work(job: Job) -> Told:
-    tasks = {
+    tasks: dict[str, Callable[[], Any]] = {
         "roll-up, everything": rollups.roll_up,
         "roll-up, again": rollups.roll_up,
         "sweeper": sweeper.sweep,
