@@ -73,6 +73,7 @@ NO_LIMITS = RateLimits()
 
 # The other members look, pay and invite; they do not spend.
 SPENDING_ROLES = frozenset({"key", Membership.Role.OWNER, Membership.Role.ADMIN, Membership.Role.DEVELOPER})
+KEY_MANAGERS = frozenset({Membership.Role.OWNER, Membership.Role.ADMIN})
 
 NOT_OURS = "This access token was not issued by this server."
 EXPIRED = "This access token has expired."

@@ -106,6 +106,12 @@ def set_status(organization_id: UUID, status: Organization.Status) -> Organizati
     return Organization.objects.get(pk=organization_id)
 
 
+def rename_organization(organization_id: UUID, name: str) -> Organization:
+    if not Organization.objects.filter(pk=organization_id).update(name=checked_text("name", name, 200)):
+        raise Invalid("organization", f"there is none with the id {organization_id}")
+    return Organization.objects.get(pk=organization_id)
+
+
 def find_organization(id_or_name: str) -> Organization:
     """By its id, or by its exact name while only one organization bears it."""
     organization_id = as_uuid(id_or_name)

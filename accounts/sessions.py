@@ -66,6 +66,13 @@ def begin(membership: Membership) -> Session:
     return issue(TokenFamily(user_id=membership.user_id, organization_id=membership.organization_id), membership)
 
 
+@transaction.atomic
+def lend(membership: Membership) -> Session:
+    """For a member's browser: an access token that nothing renews, and no refresh token. It ends by itself."""
+    family = TokenFamily(user_id=membership.user_id, organization_id=membership.organization_id)
+    return msgspec.structs.replace(issue(family, membership, timedelta(seconds=tokens.LIFE_S)), refresh_token="")
+
+
 def renew(refresh_token: str) -> Session:
     """Raises Unauthenticated or Forbidden; a suspended organization uses no token up."""
     found = refresh_tokens(refresh_token)
@@ -110,7 +117,7 @@ def living_membership(family: TokenFamily) -> Membership:
     return membership
 
 
-def issue(family: TokenFamily, membership: Membership) -> Session:
+def issue(family: TokenFamily, membership: Membership, life: timedelta = REFRESH_LIFE) -> Session:
     if membership.organization.status != Organization.Status.ACTIVE:
         raise Forbidden("organization_suspended", "This organization is suspended.")
     if family._state.adding:
@@ -118,7 +125,7 @@ def issue(family: TokenFamily, membership: Membership) -> Session:
     plain = tokens.mint_refresh()
     now = datetime.now(UTC)
     digest = keys.digest(plain, settings.KEY_PEPPER)
-    RefreshToken.objects.create(family=family, digest=digest, expires_at=now + REFRESH_LIFE)
+    RefreshToken.objects.create(family=family, digest=digest, expires_at=now + life)
     access = access_token(family, membership.role, now)
     return Session(access, tokens.LIFE_S, plain, family.organization_id, membership.role)
 

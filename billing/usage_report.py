@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 
 # `through` is read in the same statement: a roll-up that commits meanwhile is seen whole or not at all. OFFSET 0
 # keeps PostgreSQL from joining the cut hours with all rows of the organization instead of looking each up.
-USAGE = """
+USED = """
 WITH final AS (
     SELECT coalesce((SELECT date_trunc('hour', through, 'UTC') FROM billing_rollupstate WHERE id = 1),
                     '-infinity'::timestamptz) AS before
@@ -56,13 +56,15 @@ WITH final AS (
     WHERE e.wallet_id = %(organization)s AND e.kind = 'correction' AND e.created_at >= %(start)s
       AND e.created_at < %(end)s
 )
+"""
+USAGE = f"""{USED}
 SELECT CASE %(group_by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WHEN 'member' THEN user_id::text
        ELSE width_bucket(at, %(starts)s::timestamptz[])::text END,
        sum(requests)::bigint, sum(errors)::bigint, sum(prompt_tokens)::bigint, sum(cached_tokens)::bigint,
        sum(cache_write_tokens)::bigint, sum(completion_tokens)::bigint, sum(reasoning_tokens)::bigint,
        sum(charged)::bigint, sum(corrected)::bigint
 FROM used WHERE %(key)s::uuid IS NULL OR key_id = %(key)s GROUP BY 1
-"""
+"""  # noqa: S608 - a constant of ours
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 
 from accounts import services
 from accounts.models import ApiKey, Organization, User
+from accounts.principals import KEY_MANAGERS
 from completions.api_account import key_body, principal
 from completions.documented import BODY, QUERY, Caller, Documented, documented
 from completions.errors import InvalidRequest, MissingField, NotFound, OutOfRange, RoleForbidden
@@ -26,7 +27,6 @@ from completions.inputs import body_of, query_of
 from completions.refusals import Words
 from completions.shapes import Key, KeyList, NewKey, Period
 
-MANAGERS = ("owner", "admin")
 PAGE_KEYS = 50
 PAGE_KEYS_MAX = 100
 MODELS_MAX = 1000
@@ -108,7 +108,7 @@ class ManagesKeys(BasePermission):
         role = principal(request).role
         if role == "key":
             raise RoleForbidden("An API key cannot manage keys: send the access token of an owner or admin.")
-        if role not in MANAGERS:
+        if role not in KEY_MANAGERS:
             raise RoleForbidden(f"Keys are managed by owners and admins; your role is '{role}'.")
         return True
 

@@ -1,8 +1,9 @@
-"""Every answer carries `x-request-id`: the caller's own when it is sane, a new one otherwise."""
+"""What every answer carries: `x-request-id`, the caller's own when it is sane, a new one otherwise; and what a page may
+load (Content-Security-Policy)."""
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -23,7 +24,7 @@ def request_id(given: str | None) -> str:
     return f"req-{secrets.token_hex(16)}"
 
 
-class RequestIdMiddleware:
+class Middleware:
     """Of both colours: sync under a sync handler, async under an async one, without a thread hop."""
 
     sync_capable = True
@@ -36,15 +37,65 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         request.request_id = request_id(request.META.get(META_NAME))  # type: ignore[attr-defined]
+        self.before(request)
         response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
-            return labelled(request, response)
+            return self.after(request, response)
         return self._later(request, response)
 
     async def _later(self, request: HttpRequest, response: Awaitable[HttpResponseBase]) -> HttpResponseBase:
-        return labelled(request, await response)
+        return self.after(request, await response)
+
+    def before(self, request: HttpRequest) -> None:
+        """Nothing, unless a subclass does."""
+
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        return response
 
 
-def labelled(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    response[HEADER] = request.request_id  # type: ignore[attr-defined]
-    return response
+class RequestIdMiddleware(Middleware):
+    def before(self, request: HttpRequest) -> None:
+        request.request_id = request_id(request.headers.get(HEADER))  # type: ignore[attr-defined]
+
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response[HEADER] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+# --- What a page may load ---------------------------------------------------------------------------
+
+POLICY = "Content-Security-Policy"
+OURS_ALONE = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+    "base-uri": "'none'",
+}
+# Others' pages, which we serve and did not write: their styles stand in the page.
+OTHERS = {"/admin/": {"style-src": "'self' 'unsafe-inline'"}, "/docs": {"style-src": "'self' 'unsafe-inline'"}}
+
+
+def policy(directives: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in directives.items())
+
+
+POLICIES = {path: policy(OURS_ALONE | more) for path, more in OTHERS.items()}
+OUR_POLICY = policy(OURS_ALONE)
+
+
+class ContentSecurityPolicyMiddleware(Middleware):
+    """For pages. A view that needs another policy says so itself."""
+
+    def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.get("Content-Type", "").startswith("text/html"):
+            response.headers.setdefault(POLICY, policy_of(request.path))
+        return response
+
+
+def policy_of(path: str) -> str:
+    return next((given for start, given in POLICIES.items() if path.startswith(start)), OUR_POLICY)

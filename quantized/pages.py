@@ -1,70 +1,33 @@
-"""The pages of the front door: the way in for strangers, the overview for members, and what is said when it fails."""
-
-from typing import Any
+"""The pages of the front door: the way in for strangers, and what is said when it fails."""
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.core.paginator import Paginator
-from django.db.models import F
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.templatetags.static import static
-from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from accounts.models import Membership, User
-from accounts.services import as_uuid
-from billing.models import Wallet
 from completions.errors import GatewayError, InternalError, InvalidRequest, NotFound, PermissionFailed, error_response
-
-KEYS_PER_PAGE = 50
+from quantized.dashboard import overview
 
 ROBOTS = """User-agent: *
 Disallow: /accounts/
+Disallow: /activity
 Disallow: /admin/
+Disallow: /billing
+Disallow: /keys
+Disallow: /playground
 Disallow: /v1/
 """
 
 
 @require_safe
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: HttpRequest) -> HttpResponseBase:
     if isinstance(request.user, AnonymousUser):
         return render(request, "landing.html", {"public_url": settings.PUBLIC_URL})
-    memberships = memberships_of(request.user)
-    if not memberships:
-        return render(request, "no_organization.html")
-    membership = chosen(memberships, request.GET.get("organization"))
-    return render(request, "home.html", overview(membership, request.GET.get("page")) | {"memberships": memberships})
-
-
-def memberships_of(user: User) -> list[Membership]:
-    return list(user.memberships.select_related("organization").order_by("created_at", "pk"))
-
-
-def chosen(memberships: list[Membership], organization: str | None) -> Membership:
-    """Another tenant's id is not found, whether it exists or not."""
-    if organization is None:
-        return memberships[0]
-    wanted = as_uuid(organization)
-    for membership in memberships:
-        if membership.organization_id == wanted:
-            return membership
-    raise Http404
-
-
-def overview(membership: Membership, page: str | None) -> dict[str, Any]:
-    organization = membership.organization
-    newest_first = organization.keys.order_by(F("revoked_at").desc(nulls_first=True), "-created_at", "pk")
-    return {
-        "membership": membership,
-        "organization": organization,
-        "wallet": Wallet.objects.filter(pk=organization.pk).first(),
-        "keys": Paginator(newest_first, KEYS_PER_PAGE).get_page(page),
-        "now": timezone.now(),
-        "public_url": settings.PUBLIC_URL,
-        "query": f"organization={organization.pk}&",
-    }
+    response: HttpResponseBase = overview.page(request)
+    return response
 
 
 @require_safe

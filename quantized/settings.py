@@ -143,6 +143,7 @@ INSTALLED_APPS = [
 # The ordinary lane: dashboard, admin, management API. The model API has its own lean lane, see asgi.py.
 MIDDLEWARE = [
     "quantized.middleware.RequestIdMiddleware",
+    "quantized.middleware.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

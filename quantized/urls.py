@@ -9,6 +9,7 @@ from quantized import documents, pages, team_pages, webhooks
 
 urlpatterns = [
     path("", pages.home, name="home"),
+    path("", include("quantized.dashboard.urls")),
     path("v1/", include("completions.urls")),
     path("openapi.json", documents.openapi, name="openapi"),
     path("docs", documents.docs, name="docs"),

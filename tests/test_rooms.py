@@ -11,9 +11,21 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ROOMS = ("quantized", "completions", "billing", "accounts")
 # What a room shows to those that stand on it; everything else is its own business.
 DOORS = {
-    "completions": {"api_auth", "catalog", "errors", "gateway", "metrics", "upstream", "views"},
+    "completions": {
+        "api_auth",
+        "api_models",
+        "api_usage",
+        "catalog",
+        "errors",
+        "gateway",
+        "metrics",
+        "models",
+        "upstream",
+        "views",
+    },
     "billing": {
         "alerts",
+        "browse",
         "charges",
         "drift",
         "heartbeats",
@@ -35,6 +47,7 @@ DOORS = {
         "statement_files",
         "sweeper",
         "tally",
+        "usage_overview",
         "usage_report",
         "vouchers",
         "webhooks",

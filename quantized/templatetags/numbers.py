@@ -4,7 +4,10 @@ hover."""
 from datetime import datetime
 
 from django import template
+from django.conf import settings
 from django.utils.timesince import timesince
+
+from billing import money
 
 register = template.Library()
 
@@ -36,3 +39,62 @@ def ago(at: datetime, now: datetime) -> str:
     if abs(now - at).total_seconds() < 60:
         return "just now"
     return f"in {timesince(now, at, depth=1)}" if at > now else f"{timesince(at, now, depth=1)} ago"
+
+
+@register.filter
+def signed_credits(micro: int) -> str:
+    return f"+{credits(micro)}" if micro > 0 else credits(micro)
+
+
+@register.filter
+def tokens(number: int) -> str:
+    """12.3 k, 4.56 M: three figures at least; the exact number is on hover."""
+    for size, unit in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k")):
+        if abs(number) >= size:
+            return f"{_cut(number, size, 1 if abs(number) >= 10 * size else 2)} {unit}"
+    return f"{number}"
+
+
+def _cut(number: int, size: int, decimals: int) -> str:
+    """Cut off, not rounded: 999,999 is not yet 1 M."""
+    tenths = number * 10**decimals // size
+    whole, fraction = divmod(tenths, 10**decimals)
+    return f"{whole:,}.{fraction:0{decimals}d}".rstrip("0").rstrip(".")
+
+
+@register.filter
+def duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "–"
+    return f"{milliseconds} ms" if milliseconds < 1_000 else f"{milliseconds / 1_000:.1f} s"
+
+
+@register.filter
+def usd(pico: int) -> str:
+    """Dollars of picodollars, exact, with cents at least."""
+    text = f"{money.usd(pico):f}"
+    whole, _, decimals = text.partition(".")
+    return f"${int(whole):,}.{decimals.rstrip('0'):0<2}"
+
+
+@register.filter
+def per_million(pico_each: int) -> int:
+    return pico_each * MICRO
+
+
+@register.filter
+def sells_for(pico: int) -> int:
+    """Micro-credits of a cost in picodollars, rounded up."""
+    return money.CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN).micro(pico)
+
+
+@register.filter
+def percent(part: int, whole: int) -> str:
+    if not whole:
+        return "–"
+    return f"{100 * part / whole:.1f} %" if part else "0 %"
+
+
+@register.filter
+def negative(number: int) -> int:
+    return -number

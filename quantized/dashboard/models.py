@@ -1,0 +1,139 @@
+"""What can be asked for: every model that is served now, its prices, limits and providers."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.views.decorators.http import require_safe
+
+from billing import money
+from completions.catalog import ModelCard, Route, load_catalog
+from completions.models import CAPABILITIES
+from quantized.dashboard.activity import NAMES
+from quantized.dashboard.frame import Visitor, member_page, show
+
+SEARCH_MAX = 100
+LABELS = {
+    "tools": "Tools",
+    "structured_outputs": "Structured output",
+    "json_mode": "JSON",
+    "reasoning": "Reasoning",
+    "logprobs": "Log probabilities",
+    "web_search": "Web search",
+    "prompt_caching": "Prompt caching",
+    "image_input": "Images in",
+    "file_input": "Files in",
+    "audio_input": "Audio in",
+    "video_input": "Video in",
+    "image_output": "Images out",
+    "audio_output": "Audio out",
+}
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """What one class costs: for a million tokens, or for one unit."""
+
+    name: str
+    pico: int
+    is_token: bool
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """A model at one provider."""
+
+    provider: str
+    context_length: int
+    max_output_tokens: int
+    capabilities: list[str]
+    price_version: int
+    rates: list[Rate]
+    tiers: list[tuple[int, list[Rate]]]
+
+
+class Card(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    owned_by: str
+    context_length: int
+    max_output_tokens: int
+    capabilities: list[str]
+    input_pico: int  # for a million tokens, of the provider that is asked first
+    output_pico: int
+    offers: list[Offer]
+
+
+@require_safe
+@member_page
+def page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
+    search = request.GET.get("q", "").strip()[:SEARCH_MAX]
+    able = request.GET.get("able", "")
+    able = able if able in CAPABILITIES else ""
+    cards = [card_of(card) for card in load_catalog().models.values()]
+    offered = [word for word in CAPABILITIES if any(LABELS[word] in card.capabilities for card in cards)]
+    context = {
+        "cards": [card for card in cards if matches(card, search, able)],
+        "all": len(cards),
+        "search": search,
+        "able": able,
+        "abilities": [(word, LABELS[word]) for word in offered],
+        "query": urlencode({"q": search} if search else {}),
+    }
+    return show(request, visitor, "models.html", context)
+
+
+@require_safe
+@member_page
+def model_page(request: HttpRequest, visitor: Visitor, model_id: str) -> HttpResponseBase:
+    card = load_catalog().models.get(model_id)
+    if card is None:
+        raise Http404
+    return show(request, visitor, "model.html", {"card": card_of(card)})
+
+
+def matches(card: Card, search: str, able: str) -> bool:
+    words = search.lower().split()
+    told = f"{card.id} {card.name} {card.owned_by}".lower()
+    return all(word in told for word in words) and (not able or LABELS[able] in card.capabilities)
+
+
+def card_of(card: ModelCard) -> Card:
+    """A model can what one of its routes can."""
+    first = card.routes[0].price.base
+    return Card(
+        id=card.id,
+        name=card.name,
+        owned_by=card.owned_by,
+        context_length=max(route.context_length for route in card.routes),
+        max_output_tokens=max(route.max_output_tokens for route in card.routes),
+        capabilities=labels(frozenset[str]().union(*(route.capabilities for route in card.routes))),
+        input_pico=first.input * money.MICRO,
+        output_pico=first.output * money.MICRO,
+        offers=[offer_of(route) for route in card.routes],
+    )
+
+
+def offer_of(route: Route) -> Offer:
+    return Offer(
+        provider=route.provider.name,
+        context_length=route.context_length,
+        max_output_tokens=route.max_output_tokens,
+        capabilities=labels(route.capabilities),
+        price_version=route.price.version,
+        rates=rates_of(route.price.base),
+        tiers=[(tier.above_prompt_tokens, rates_of(tier.rates)) for tier in route.price.tiers],
+    )
+
+
+def rates_of(rates: money.Rates) -> list[Rate]:
+    return [rate_of(name, rates) for name in money.CLASSES if getattr(rates, name) is not None]
+
+
+def rate_of(name: str, rates: money.Rates) -> Rate:
+    each: Any = getattr(rates, name)
+    is_token = name in money.TOKEN_CLASSES
+    return Rate(NAMES[name], each * money.MICRO if is_token else each, is_token)
+
+
+def labels(capabilities: frozenset[str]) -> list[str]:
+    return [LABELS[word] for word in CAPABILITIES if word in capabilities]
