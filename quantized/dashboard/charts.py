@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 1000, 200  # of the drawing, which is stretched to its place
 GAP = 0.28  # of a day's room
 SERIES_MAX = 6
 OTHERS = "other"
-STEPS = (1, 2, 5, 10)
+STEPS = (10, 15, 20, 25, 30, 40, 50, 60, 80, 100)  # tenths
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -126,11 +126,11 @@ def height_of(column: Sequence[tuple[str, int]]) -> int:
 
 
 def axis_top(most: int) -> int:
-    """The next round figure: 1, 2 or 5 with noughts."""
+    """The next round figure, such as 25 or 400."""
     size = 1
     while size * 10 < most:
         size *= 10
-    return next((step * size for step in STEPS if step * size >= most), 10 * size) if most > 0 else 1
+    return next((step * size // 10 for step in STEPS if step * size >= 10 * most), size) if most > 0 else 1
 
 
 def _short(number: float) -> float:
