@@ -64,5 +64,6 @@ def failure(request: HttpRequest, error: GatewayError, template: str) -> HttpRes
     what failed."""
     if request.path == "/v1" or request.path.startswith("/v1/"):
         return error_response(error)
-    page = render_to_string(template, {"request_id": getattr(request, "request_id", "")})
+    again = request.get_full_path() if request.method == "GET" and error.status >= 500 else ""
+    page = render_to_string(template, {"request_id": getattr(request, "request_id", ""), "again": again})
     return HttpResponse(page, status=error.status)

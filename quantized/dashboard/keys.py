@@ -94,7 +94,10 @@ class KeyForm(forms.Form):
     def refuse(self, invalid: services.Invalid) -> None:
         """Beside the field it is about."""
         field = {"limit_micro": "limit", "expires_at": "expires_on"}.get(invalid.field, invalid.field)
-        self.add_error(field if field in self.fields else None, f"{invalid.message[:1].upper()}{invalid.message[1:]}.")
+        says = f"{invalid.message[:1].upper()}{invalid.message[1:]}."
+        if isinstance(invalid, services.Missing):
+            says = {"limit": "Say how many credits.", "limit_period": "Choose the period of the limit."}[field]
+        self.add_error(field if field in self.fields else None, says)
 
 
 # --- The list ---------------------------------------------------------------------------------------
