@@ -1,4 +1,4 @@
-"""The overview: the ledger's numbers, burn rate and days left, the chart, the dearest, and a new tenant's three steps."""
+"""The overview: the ledger's numbers, burn rate and days left, the chart, and a new tenant's three steps."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -70,8 +70,8 @@ def test_a_correction_counts_on_the_day_it_was_made(alice: Tenant, clock: Databa
     found = overview(alice.id, span(), NOW)
     assert {cell: (tally.requests, tally.credits_used) for cell, tally in found.cells.items()} == {
         (27, "a/x"): (1, 100),
-        (29, "sandbox/echo"): (0, -30),
-    } or found.total().credits_used == 70
+        (29, "a/x"): (0, -30),
+    }
 
 
 def test_the_burn_rate_is_of_the_last_seven_days_as_far_as_today_has_come(alice: Tenant, clock: DatabaseClock):

@@ -11,12 +11,9 @@ from django.template.loader import render_to_string
 from django.test import Client, override_settings
 from django.urls import include, path
 
-from accounts.models import ApiKey
-from accounts.services import add_member, create_user, issue_key, revoke_key, suspend
-from billing.models import Wallet
+from accounts.services import create_user
 from quantized.middleware import RequestIdMiddleware
 from quantized.templatetags.numbers import ago, credits, exact_micro
-from tests.cast import make_cast
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

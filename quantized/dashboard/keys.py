@@ -232,7 +232,7 @@ def as_typed(key: ApiKey, visitor: Visitor) -> dict[str, Any]:
     last_moment = key.expires_at and (key.expires_at - timedelta(microseconds=1)).astimezone(visitor.zone)
     return {
         "name": key.name,
-        "limit": None if key.limit_micro is None else (Decimal(key.limit_micro) / MICRO).normalize(),
+        "limit": None if key.limit_micro is None else f"{(Decimal(key.limit_micro) / MICRO).normalize():f}",
         "limit_period": key.limit_period or "",
         "models": "\n".join(key.models or ()),
         "expires_on": last_moment and last_moment.date(),

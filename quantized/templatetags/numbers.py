@@ -43,6 +43,9 @@ def ago(at: datetime, now: datetime) -> str:
 
 @register.filter
 def signed_credits(micro: int) -> str:
+    """A movement: one too small for four decimals is still one."""
+    if 0 < abs(micro) < SHOWN_UNIT:
+        return f"{'+' if micro > 0 else '−'}<0.0001"
     return f"+{credits(micro)}" if micro > 0 else credits(micro)
 
 
