@@ -5,7 +5,10 @@ from datetime import datetime
 
 from django import template
 from django.conf import settings
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+from django.utils.timezone import localtime
 
 from billing import money
 
@@ -101,3 +104,35 @@ def percent(part: int, whole: int) -> str:
 @register.filter
 def negative(number: int) -> int:
     return -number
+
+
+# --- With the exact figure on hover -----------------------------------------------------------------
+#
+# Components too, but of a line each and in every row of every table: as templates they took half of a page's time.
+
+
+@register.filter
+def amount(micro: int) -> SafeString:
+    return exactly(credits(micro), exact_micro(micro))
+
+
+@register.filter
+def movement(micro: int) -> SafeString:
+    return exactly(signed_credits(micro), exact_micro(micro))
+
+
+@register.filter
+def token_count(number: int) -> SafeString:
+    return exactly(tokens(number), f"{count(number)} tokens")
+
+
+def exactly(shown: str, exact: str) -> SafeString:
+    return format_html('<span class="number" title="{}">{}</span>', exact, shown)
+
+
+@register.filter
+def moment(at: datetime, now: datetime) -> SafeString:
+    """By its distance; on hover by the viewer's clocks."""
+    local = localtime(at)
+    html = '<time class="number" datetime="{}" title="{}">{}</time>'
+    return format_html(html, local.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", ago(at, now))
