@@ -13,6 +13,7 @@ from accounts.models import ApiKey, Membership, Organization
 from accounts.services import add_member, create_user, suspend
 from billing.lookups import generation_id
 from billing.models import Entry, Wallet
+from quantized.devstack.places import CHECKOUT
 from tests.catalogs import make_route
 from tests.clock import DatabaseClock
 from tests.dashboard import browser, call, downloaded, logged_in, text
@@ -197,3 +198,27 @@ def test_days_are_cut_on_the_clocks_of_the_viewer(alice: Tenant):
         download = downloaded(owner.get("/spend.csv"))
         days[zone] = download[1][0]
     assert days["Pacific/Kiritimati"] > days["Pacific/Pago_Pago"]
+
+
+def test_vendored_files_have_their_version_and_licence_beside_them():
+    vendor = CHECKOUT / "quantized" / "static" / "quantized" / "vendor"
+    readme = (vendor / "README.md").read_text()
+    scripts = sorted(vendor.glob("*.js"))
+    assert [script.name for script in scripts] == ["htmx-2.0.11.min.js"]
+    for script in scripts:
+        assert f"`{script.name}`" in readme
+        assert (vendor / f"{script.name.removesuffix('.min.js')}.LICENSE.txt").exists()
+        assert script.name in (CHECKOUT / "templates" / "app.html").read_text()
+
+
+def test_no_page_says_a_colour_or_a_size_of_its_own():
+    """Tokens, not taste: a colour is written in tokens.css alone."""
+    app = (CHECKOUT / "quantized" / "static" / "quantized" / "app.css").read_text()
+    assert re.findall(r"#[0-9a-f]{3,8}\b(?=[;, )])|rgba?\(", app) == []
+
+
+def test_every_token_that_is_used_is_there():
+    styles = CHECKOUT / "quantized" / "static" / "quantized"
+    tokens, app = (styles / "tokens.css").read_text(), (styles / "app.css").read_text()
+    used = set(re.findall(r"var\((--[\w-]+)\)", tokens + app))
+    assert used - set(re.findall(r"^\s*(--[\w-]+):", tokens, re.MULTILINE)) == set()
