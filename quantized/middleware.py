@@ -36,7 +36,6 @@ class Middleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        request.request_id = request_id(request.META.get(META_NAME))  # type: ignore[attr-defined]
         self.before(request)
         response = self.get_response(request)
         if isinstance(response, HttpResponseBase):
@@ -55,7 +54,7 @@ class Middleware:
 
 class RequestIdMiddleware(Middleware):
     def before(self, request: HttpRequest) -> None:
-        request.request_id = request_id(request.headers.get(HEADER))  # type: ignore[attr-defined]
+        request.request_id = request_id(request.META.get(META_NAME))  # type: ignore[attr-defined]
 
     def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response[HEADER] = request.request_id  # type: ignore[attr-defined]

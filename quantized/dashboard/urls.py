@@ -7,7 +7,6 @@ from quantized.dashboard import (
     billing,
     keys,
     models,
-    organizations,
     overview,
     playground,
     settings,
@@ -16,7 +15,6 @@ from quantized.dashboard import (
 
 app_name = "dashboard"
 urlpatterns = [
-    path("organizations/<uuid:organization_id>/switch", organizations.switch_to, name="switch"),
     path("spend.csv", overview.spend_download, name="spend-csv"),
     path("first-call", overview.first_call_part, name="first-call"),
     path("keys", keys.page, name="keys"),
