@@ -129,7 +129,7 @@ def test_the_team_is_listed_with_roles(alice: Tenant, owner: Client):
     browser(alice, "viewer", "bob@example.org")
     page = text(owner.get("/team"))
     assert "2 members of" in page
-    assert "alice@example.org you owner just now bob@example.org viewer just now" in page
+    assert "alice@example.org you owner just now Change role bob@example.org viewer just now Change role Remove" in page
 
 
 def test_an_owner_renames_the_organization(alice: Tenant, owner: Client):

@@ -22,9 +22,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.current import current_membership, memberships_of_request
-from accounts.models import Membership, Organization
+from accounts.models import Membership, Organization, User
 from accounts.principals import KEY_MANAGERS, SPENDING_ROLES
+from accounts.team import MANAGING_ROLES
 from billing.models import Wallet
+from billing.services import may_pay
 from completions.api_usage import zone_names
 
 ZONE_COOKIE = "tz"  # written by app.js: the browser knows, and nobody else
@@ -53,6 +55,18 @@ class Visitor(msgspec.Struct, frozen=True):
     @property
     def may_spend(self) -> bool:
         return self.membership.role in SPENDING_ROLES
+
+    @property
+    def may_pay(self) -> bool:
+        return may_pay(self.membership.role)
+
+    @property
+    def may_manage_team(self) -> bool:
+        return self.membership.role in MANAGING_ROLES
+
+    @property
+    def is_owner(self) -> bool:
+        return self.membership.role == Membership.Role.OWNER
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -125,6 +139,26 @@ def utc() -> ZoneInfo:
 def require_key_manager(visitor: Visitor) -> None:
     if not visitor.may_manage_keys:
         raise PermissionDenied
+
+
+def require_payer(visitor: Visitor) -> None:
+    if not visitor.may_pay:
+        raise PermissionDenied
+
+
+def require_team_manager(visitor: Visitor) -> None:
+    if not visitor.may_manage_team:
+        raise PermissionDenied
+
+
+def user_of(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # a member page has nobody else
+    return request.user
+
+
+def sentence(message: str) -> str:
+    """A service's `must not be empty` as people write it."""
+    return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('.') else '.'}"
 
 
 def show(

@@ -21,10 +21,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import services
-from accounts.models import ApiKey, User
+from accounts.models import ApiKey
 from billing import lookups
 from completions.catalog import load_catalog
-from quantized.dashboard.frame import Visitor, member_page, require_key_manager, show
+from quantized.dashboard.frame import Visitor, member_page, require_key_manager, sentence, show, user_of
 
 PAGE_KEYS = 50
 SEARCH_MAX = 100
@@ -94,7 +94,7 @@ class KeyForm(forms.Form):
     def refuse(self, invalid: services.Invalid) -> None:
         """Beside the field it is about."""
         field = {"limit_micro": "limit", "expires_at": "expires_on"}.get(invalid.field, invalid.field)
-        says = f"{invalid.message[:1].upper()}{invalid.message[1:]}."
+        says = sentence(invalid.message)
         if isinstance(invalid, services.Missing):
             says = {"limit": "Say how many credits.", "limit_period": "Choose the period of the limit."}[field]
         self.add_error(field if field in self.fields else None, says)
@@ -278,8 +278,3 @@ def own_key(visitor: Visitor, key_id: UUID) -> ApiKey:
     if key is None:
         raise Http404
     return key
-
-
-def user_of(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # a member page has nobody else
-    return request.user

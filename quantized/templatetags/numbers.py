@@ -84,6 +84,12 @@ def usd(pico: int) -> str:
 
 
 @register.filter
+def dollars(cents: int) -> str:
+    """$1,234.50, and $10 without cents that say nothing."""
+    return f"${cents // 100:,}.{cents % 100:02d}" if cents % 100 else f"${cents // 100:,}"
+
+
+@register.filter
 def per_million(pico_each: int) -> int:
     return pico_each * MICRO
 
