@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 
 from accounts import keys
 from accounts.managers import normal_email
+from accounts.managers import vouch as vouch
 from accounts.models import ApiKey, Membership, Organization, User
 
 BIGINT_MAX = 2**63 - 1

@@ -6,11 +6,11 @@ from django.core.checks import Tags, register
 from quantized import checks
 
 
-class GatedAdminConfig(SimpleAdminConfig):
-    """Django's admin behind quantized/admin_gate.py."""
+class OperatorAdminConfig(SimpleAdminConfig):
+    """Django's admin as quantized/operator/site.py has it."""
 
     default = False
-    default_site = "quantized.admin_gate.GatedAdminSite"
+    default_site = "quantized.operator.site.OperatorSite"
 
     def ready(self) -> None:
         super().ready()
@@ -26,5 +26,3 @@ class QuantizedConfig(AppConfig):
         register(checks.secrets_differ, Tags.security)
         register(checks.public_host_is_allowed, Tags.security)
         register(checks.mail_is_sent, Tags.security, deploy=True)
-        admin.site.site_header = admin.site.site_title = "Quantized"
-        admin.site.index_title = "Administration"

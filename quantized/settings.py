@@ -4,6 +4,7 @@ A missing or wrong value stops the start with one line that names it. No secret 
 `make run` generates its own into var/run.env, production sets them.
 """
 
+import re
 from decimal import Decimal
 from email.utils import parseaddr
 from pathlib import Path
@@ -13,7 +14,14 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from quantized.operator import look
+
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# First words of addresses that are not the admin's; tests/test_operator_site.py compares them with the URL map.
+TAKEN_PATHS = frozenset(
+    ["accounts", "activity", "billing", "docs", "first-call", "healthz", "invitations", "keys", "metrics", "models", "organizations", "playground", "readyz", "settings", "static", "team", "v1", "webhooks"]
+)
 
 env = environ.Env()
 if "DATABASE_URL" not in env.ENVIRON:
@@ -68,6 +76,16 @@ def base_url(name: str, default: str) -> str:
     return value
 
 
+def path(name: str, default: str) -> str:
+    """Without slashes around it. Addresses that others have are not for the taking."""
+    value = env.str(name, default=default).strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", value):
+        raise ImproperlyConfigured(f"{name} must be words of letters, digits, - and _ between slashes, not {value!r}")
+    if value.split("/")[0] in TAKEN_PATHS:
+        raise ImproperlyConfigured(f"{name} must not begin with {value.split('/')[0]}, which is taken")
+    return value
+
+
 def flag(name: str, default: bool) -> bool:
     text = env.str(name, default=str(default)).strip().lower()
     if text in ("1", "true", "yes", "on"):
@@ -117,9 +135,13 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 PUBLIC_URL = base_url("PUBLIC_URL", "http://localhost:8000")
 PROXY_COUNT = integer("PROXY_COUNT", 0, at_least=0)  # X-Forwarded-For is believed that far
+ADMIN_PATH = path("ADMIN_PATH", "admin")
+UNFOLD = look.unfold()
 
 INSTALLED_APPS = [
-    "quantized.apps.GatedAdminConfig",
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "quantized.apps.OperatorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,6 +1,7 @@
 """The map of addresses on Django's ordinary lane. The lean lane in front of it takes the model API (asgi.py)."""
 
 from allauth.account import views as allauth
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
@@ -20,7 +21,7 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("invitations/<str:token>/", team_pages.invitation, name="invitation"),
     path("organizations/<uuid:organization_id>/switch", team_pages.switch_organization, name="switch_organization"),
-    path("admin/", admin.site.urls),
+    path(f"{settings.ADMIN_PATH}/", admin.site.urls),
     path("robots.txt", pages.robots),
     path("favicon.ico", pages.favicon),
 ]

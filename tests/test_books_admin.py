@@ -23,6 +23,7 @@ from billing.models import (
     Loss,
     Lot,
     Meter,
+    Operation,
     Payment,
     Price,
     ProviderDay,
@@ -100,4 +101,4 @@ def test_nobody_writes_them(operator: Client, a_call: uuid.UUID, model: type):
 
 def test_every_model_of_the_books_is_there():
     shown = {model for model in admin.site._registry if model._meta.app_label == "billing"}
-    assert shown == {*BOOKS, *PAYMENTS}
+    assert shown == {*BOOKS, *PAYMENTS, Operation}  # Operation: tests/test_operator_acts.py

@@ -20,6 +20,8 @@ DOORS = {
         "gateway",
         "metrics",
         "models",
+        "price_changes",
+        "probe",
         "upstream",
         "views",
     },

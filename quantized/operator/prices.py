@@ -1,0 +1,155 @@
+"""A new price for a route: the figures, then what they change and sell for, then it is scheduled."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from unfold import widgets
+
+from billing import money
+from billing.models import Price
+from completions import price_changes
+from completions.models import Route
+from quantized.operator import forms as commands
+from quantized.operator.forms import REFUSALS, Command
+from quantized.operator.pages import operator, page_of
+from quantized.templatetags.numbers import credits
+
+MAY_PRICE = "completions.add_pricechange"
+LABELS = {"cache_write_5m": "Cache write, 5 minutes", "cache_write_1h": "Cache write, 1 hour"}
+
+
+class PriceForm(Command):
+    """A figure per class, as the route has them now. Empty: not priced apart, or not offered."""
+
+    def __init__(self, route: Route, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in money.CLASSES:
+            self.fields[name] = figure(name, getattr(route.price, name, None))
+        self.fields["effective_from"] = commands.moment_field("Effective from", "UTC. Empty: at once.")
+        self.fields["reason"] = commands.reason_field("Why the price changes, for the audit log.")
+
+    def figures(self) -> dict[str, Decimal | None]:
+        return {name: self.cleaned_data[name] for name in money.CLASSES}
+
+
+def figure(name: str, now: Decimal | None) -> forms.DecimalField:
+    is_token = name in money.TOKEN_CLASSES
+    return forms.DecimalField(
+        label=LABELS.get(name, name.replace("_", " ").capitalize()),
+        required=name in ("input", "output"),
+        min_value=Decimal(0),
+        max_digits=20,
+        decimal_places=6 if is_token else 12,
+        initial=None if now is None else plain(now),
+        help_text="USD per million tokens" if is_token else "USD each",
+        widget=widgets.UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
+    )
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A class that changes: USD before and after, by how much, and what a million of it (or one) sells for."""
+
+    name: str
+    before: str
+    after: str
+    percent: str
+    tone: str
+    sells_before: str
+    sells_after: str
+    unit: str
+
+
+def new_price(request: HttpRequest, context: dict[str, Any], route_id: int) -> HttpResponseBase:
+    if not request.user.has_perm(MAY_PRICE):
+        raise PermissionDenied
+    route = get_object_or_404(Route.objects.select_related("price", "model", "provider"), pk=route_id)
+    form = PriceForm(route, request.POST or None)
+    page = context | {
+        "title": "New price",
+        "subtitle": str(route),
+        "intro": "Calls under way keep the price they began with. Tiers for long prompts stay as they are.",
+        "form": form,
+        "back": page_of(route),
+        "verb": "Schedule it" if request.POST.get("effective_from_0") else "Put it in force",
+    }
+    if request.method != "POST" or "edit" in request.POST or not form.is_valid():
+        return TemplateResponse(request, "operator/command.html", page)
+    lines = price_changes.difference(route.price, form.figures())
+    if not lines:
+        form.add_error(None, "Nothing changes: these are the figures the route has.")
+        return TemplateResponse(request, "operator/command.html", page)
+    if "confirmed" not in request.POST:
+        page |= {"lines": [shown(line) for line in lines], "words": words(route, form), "given": commands.hidden(form)}
+        return TemplateResponse(request, "operator/price_preview.html", page)
+    return scheduled(request, route, form, page)
+
+
+def scheduled(request: HttpRequest, route: Route, form: PriceForm, page: dict[str, Any]) -> HttpResponseBase:
+    try:
+        change = price_changes.schedule(
+            route.pk,
+            form.figures(),
+            tiers_of(route.price),
+            effective_from=form.cleaned_data["effective_from"] or timezone.now(),
+            reason=form.cleaned_data["reason"],
+            operator=operator(request),
+        )
+    except REFUSALS as error:
+        form.refuse(error, {"price": ""})
+        return TemplateResponse(request, "operator/command.html", page)
+    at = "now" if change.applied_at else f"from {change.effective_from:%Y-%m-%d %H:%M} UTC"
+    messages.success(request, f"{route}: version {change.price.version} is in force {at}.")
+    return redirect(page_of(route))
+
+
+def tiers_of(price: Price | None) -> list[dict[str, Any]]:
+    return list(price.tiers) if price else []
+
+
+def words(route: Route, form: PriceForm) -> list[tuple[str, str]]:
+    at = form.cleaned_data["effective_from"]
+    return [
+        ("Route", str(route)),
+        ("Effective from", f"{at:%Y-%m-%d %H:%M} UTC" if at else "at once"),
+        ("Reason", form.cleaned_data["reason"]),
+    ]
+
+
+def shown(line: price_changes.Line) -> Shown:
+    percent = line.percent
+    return Shown(
+        name=line.name.replace("_", " "),
+        before=usd(line.before),
+        after=usd(line.after),
+        percent="–" if percent is None else f"{percent:+.1f} %",
+        tone="" if not percent else "bad" if percent > 0 else "good",
+        sells_before=sells(line.name, line.before),
+        sells_after=sells(line.name, line.after),
+        unit="million tokens" if line.name in money.TOKEN_CLASSES else "each",
+    )
+
+
+def sells(name: str, price_usd: Decimal | None) -> str:
+    """Credits for a million tokens, or for one, with our margin as it is set."""
+    if price_usd is None:
+        return "–"
+    return credits(money.CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN).micro(money.pico(price_usd)))
+
+
+def usd(figure: Decimal | None) -> str:
+    return "not offered" if figure is None else f"${plain(figure)}"
+
+
+def plain(figure: Decimal) -> str:
+    """Without zeros at the end: 0.4 for 0.400000."""
+    return f"{figure:f}".rstrip("0").rstrip(".") if "." in f"{figure:f}" else f"{figure:f}"
