@@ -70,5 +70,10 @@ class Circuits:
             return "closed"
         return "open" if self._clock() < circuit.open_until_s else "half_open"
 
+    def troubled(self) -> dict[str, str]:
+        """The providers whose circuit is not closed, and how it is."""
+        states = {provider: self.state(provider) for provider in self._circuits}
+        return {provider: state for provider, state in states.items() if state != "closed"}
+
     def _of(self, provider: str) -> Circuit:
         return self._circuits.setdefault(provider, Circuit())

@@ -145,6 +145,24 @@ class LookupPace(models.Model):
         return f"{self.provider} from {self.free_at}"
 
 
+class ServerProcess(models.Model):
+    """A server process that runs, and what only it knows; see servers.py. A row that is not seen any more is dead."""
+
+    id = models.UUIDField(primary_key=True)
+    name = models.TextField()  # host:pid
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    circuits = models.JSONField(default=dict)  # {provider: "open" or "half_open"}; the closed ones are left out
+    running_calls = models.IntegerField(default=0)
+    ledger_queue = models.IntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "server processes"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class IdempotentCall(models.Model):
     """A request made with an `Idempotency-Key`; written by idempotency.py alone, kept for a day."""
 

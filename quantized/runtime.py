@@ -15,6 +15,7 @@ from billing.ledger import Spool, Writer
 from billing.money import CreditRate
 from completions.catalog import load_catalog
 from completions.gateway import Gateway
+from completions.servers import LOOK_EVERY_S, Presence
 from completions.upstream import Upstream
 from quantized.database import Listener, Reader
 from quantized.metrics import SHARE_EVERY_S, Metrics
@@ -54,6 +55,7 @@ class Runtime:
             processes=settings.SERVER_PROCESSES,
         )
         self.metrics = Metrics(self.gateway, self.writer, self.reader, settings.SPOOL_DIR, settings.METRICS_DIR)
+        self.presence = Presence(self.reader, self.writer, self.gateway)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -68,6 +70,7 @@ class Runtime:
             asyncio.create_task(every(CATALOG_LIFE_S, self._load_catalog), name="catalog"),
             asyncio.create_task(every(USED_KEYS_EVERY_S, self._store_used_keys), name="used-keys"),
             asyncio.create_task(every(SHARE_EVERY_S, self.metrics.share), name="metrics"),
+            asyncio.create_task(every(LOOK_EVERY_S, self.presence.tell), name="presence"),
         ]
 
     async def end_calls(self, waited_s: float) -> None:
@@ -82,6 +85,8 @@ class Runtime:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        if self.writer.connected:  # a database that is gone is not waited for: the row is dead after a while
+            await self.presence.leave()
         await self.writer.close(settings.SHUTDOWN_GRACE_S)
         await self.metrics.close()
         await self.upstream.close()

@@ -22,6 +22,7 @@ DOORS = {
         "models",
         "price_changes",
         "probe",
+        "servers",
         "upstream",
         "views",
     },

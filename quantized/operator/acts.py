@@ -76,8 +76,7 @@ def act(request: HttpRequest, context: dict[str, Any], object_id: str, kind: str
     organization = get_object_or_404(Organization.objects.select_related("wallet"), pk=object_id)
     form = ActForm(kind, request.POST or None, initial={"id": uuid.uuid4()})
     page = context | {
-        "title": Kind(kind).label,
-        "subtitle": organization.name,
+        "title": f"{Kind(kind).label}: {organization.name}",
         "form": form,
         "back": page_of(organization),
         "wallet": organization.wallet,
@@ -167,8 +166,7 @@ def decide(request: HttpRequest, context: dict[str, Any], object_id: str) -> Htt
             tell(request, decided)
             return redirect("admin:billing_operation_changelist")
     page = context | {
-        "title": operation.get_kind_display(),
-        "subtitle": operation.organization.name,
+        "title": str(operation),
         "form": form,
         "operation": operation,
         "words": in_words(as_asked(operation), operation.organization),

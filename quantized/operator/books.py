@@ -111,6 +111,14 @@ class HoldAdmin(OfCalls):
     search_help_text = "The id of a call, or the provider's id of it, as a whole."
     exact_fields = ("provider_ref",)
     id_fields = ("pk",)
+    fields = (
+        ("id", of_organization),
+        ("model", "provider"),
+        ("provider_ref", "key"),
+        ("price", "rate"),
+        (when("created_at", "created, UTC"), when("dispatched_at", "dispatched, UTC")),
+        (when("expires_at", "expires, UTC"), when("resolved_at", "resolved, UTC")),
+    )
     change_form_outer_before_template = "operator/receipt.html"
 
     def change_view(

@@ -119,8 +119,7 @@ def decide_charge(request: HttpRequest, context: dict[str, Any], object_id: int)
             messages.success(request, f"{exactly(decided.amount_micro)}: {decided.state}.")
             return redirect("admin:billing_extracharge_changelist")
     page = context | {
-        "title": "Extra charge",
-        "subtitle": row.wallet.organization.name,
+        "title": f"Extra charge: {row.wallet.organization.name}",
         "form": form,
         "charge": row,
         "words": charge_in_words(row),

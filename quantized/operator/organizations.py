@@ -42,6 +42,7 @@ class MembershipInline(TabularInline):
     autocomplete_fields = ("user",)
     readonly_fields = ("created_at",)
     verbose_name_plural = "members"
+    hide_title = True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("user")

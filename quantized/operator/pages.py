@@ -83,6 +83,11 @@ class ReadOnly(Page):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Sequence[Any]:
         return tuple(flat(self.fields)) if self.fields else super().get_readonly_fields(request, obj)
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        return super().change_view(request, object_id, form_url, {"show_history": False} | (extra_context or {}))
+
 
 def flat(rows: Sequence[Any]) -> list[Any]:
     return [name for row in rows for name in (row if isinstance(row, tuple | list) else (row,))]
@@ -131,7 +136,7 @@ def amount(micro: int | None, *, signed: bool = False) -> SafeString | str:
     if micro is None:
         return "–"
     shown = f"+{credits(micro)}" if signed and micro > 0 else credits(micro)
-    return format_html('<span class="q-number" title="{}">{}</span>', exact_micro(micro), shown)
+    return format_html('<span class="q-number q-amount" title="{}">{}</span>', exact_micro(micro), shown)
 
 
 def moment(at: datetime | None) -> SafeString | str:
@@ -174,7 +179,11 @@ def when(field: str, title: str = "") -> Column:
 
 
 def count(field: str, title: str = "") -> Column:
-    return column(field, title or field.replace("_", " "), lambda n: "–" if n is None else f"{n:,}")
+    return column(field, title or field.replace("_", " "), counted)
+
+
+def counted(number: int | None) -> SafeString | str:
+    return "–" if number is None else format_html('<span class="q-number q-amount">{}</span>', f"{number:,}")
 
 
 def state(field: str, tones: dict[str, str], title: str = "") -> Column:

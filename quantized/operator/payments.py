@@ -1,4 +1,4 @@
-"""Payments at Stripe and what expires, to look at; and vouchers: batches are issued here, and their codes shown once."""
+"""Payments at Stripe and what expires, to look at; and vouchers: batches are issued here, their codes shown once."""
 
 import csv
 import io

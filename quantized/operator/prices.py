@@ -75,8 +75,8 @@ def new_price(request: HttpRequest, context: dict[str, Any], route_id: int) -> H
     route = get_object_or_404(Route.objects.select_related("price", "model", "provider"), pk=route_id)
     form = PriceForm(route, request.POST or None)
     page = context | {
-        "title": "New price",
-        "subtitle": str(route),
+        "title": f"New price: {route}",
+        "shape": "q-grid",
         "intro": "Calls under way keep the price they began with. Tiers for long prompts stay as they are.",
         "form": form,
         "back": page_of(route),

@@ -1,0 +1,115 @@
+"""The server processes that run, and what only they know: which providers their circuits keep away from, how long the
+queue to the ledger is, how many calls run. One small row each, written aside, never by a call.
+
+A process writes when something has changed, looking every few seconds, and now and then to say that it is alive.
+"""
+
+import json
+import logging
+import os
+import socket
+import time
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import uuid4
+
+import msgspec
+from django.utils import timezone
+
+from billing.ledger import Writer
+from completions.circuit import Circuits
+from completions.errors import LedgerUnavailable
+from completions.models import ServerProcess
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5
+TELL_EVERY_S = 30.0  # also without news
+DEAD_AFTER_S = 90
+
+# Whoever writes sweeps out what was left behind long ago.
+TELL = """
+WITH gone AS (DELETE FROM completions_serverprocess WHERE seen_at < now() - interval '1 day')
+INSERT INTO completions_serverprocess (id, name, started_at, seen_at, circuits, running_calls, ledger_queue)
+VALUES (%s, %s, now(), now(), %s::jsonb, %s, %s)
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), circuits = excluded.circuits, running_calls = excluded.running_calls,
+                               ledger_queue = excluded.ledger_queue
+"""
+LEAVE = "DELETE FROM completions_serverprocess WHERE id = %s"
+
+
+class CanExecute(Protocol):
+    async def execute(self, sql: str, params: tuple[object, ...]) -> None: ...
+
+
+class Serves(Protocol):
+    @property
+    def circuits(self) -> Circuits: ...
+
+    @property
+    def running(self) -> int: ...
+
+
+class Presence:
+    """Of this process."""
+
+    def __init__(self, database: CanExecute, writer: Writer, gateway: Serves) -> None:
+        self._database, self._writer, self._gateway = database, writer, gateway
+        self._id, self._name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
+        self._told: tuple[str, int, int] | None = None
+        self._told_s = float("-inf")
+
+    async def tell(self) -> None:
+        now = (json.dumps(self._gateway.circuits.troubled()), self._gateway.running, self._writer.queue_length)
+        if now == self._told and time.monotonic() - self._told_s < TELL_EVERY_S:
+            return
+        await self._database.execute(TELL, (self._id, self._name, *now))
+        self._told, self._told_s = now, time.monotonic()
+
+    async def leave(self) -> None:
+        """A row that stays is dead after a while."""
+        try:
+            await self._database.execute(LEAVE, (self._id,))
+        except LedgerUnavailable:
+            logger.info("left without saying so: no database")
+
+
+class CircuitState(msgspec.Struct, frozen=True):
+    """Of one provider, over all server processes: the worst state any has, and how many have it."""
+
+    state: str
+    processes: int
+
+
+class Servers(msgspec.Struct, frozen=True):
+    processes: int
+    running_calls: int
+    ledger_queue: int
+    circuits: dict[str, CircuitState]  # of the providers that are not closed everywhere
+
+    def circuit(self, provider: str) -> CircuitState:
+        return self.circuits.get(provider, CircuitState("closed", self.processes))
+
+
+def servers(now: datetime | None = None) -> Servers:
+    """Those that were seen lately. One query."""
+    since = (now or timezone.now()) - timedelta(seconds=DEAD_AFTER_S)
+    alive = list(ServerProcess.objects.filter(seen_at__gte=since))
+    return Servers(
+        processes=len(alive),
+        running_calls=sum(one.running_calls for one in alive),
+        ledger_queue=sum(one.ledger_queue for one in alive),
+        circuits=worst(alive),
+    )
+
+
+def worst(alive: list[ServerProcess]) -> dict[str, CircuitState]:
+    states: dict[str, list[str]] = {}
+    for one in alive:
+        for provider, state in one.circuits.items():
+            states.setdefault(provider, []).append(state)
+    return {
+        provider: CircuitState(worse, found.count(worse))
+        for provider, found in states.items()
+        for worse in ["open" if "open" in found else "half_open"]
+    }

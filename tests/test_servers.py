@@ -1,0 +1,115 @@
+"""What server processes tell of themselves: circuits, queue and running calls, one row each, seldom written."""
+
+from collections.abc import Coroutine
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from completions import servers
+from completions.circuit import Circuits
+from completions.errors import LedgerUnavailable
+from completions.models import ServerProcess
+from completions.servers import CircuitState, Presence
+
+pytestmark = pytest.mark.django_db
+
+
+class Database:
+    """The reader's one method, on the test's own connection."""
+
+    def __init__(self) -> None:
+        self.statements = 0
+
+    async def execute(self, sql: str, params: tuple[object, ...]) -> None:
+        self.statements += 1
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+
+
+class Gone:
+    async def execute(self, sql: str, params: tuple[object, ...]) -> None:
+        raise LedgerUnavailable
+
+
+class Process:
+    """A gateway and a writer as far as they are told of."""
+
+    def __init__(self) -> None:
+        self.circuits = Circuits(failures_max=1, open_s=60, clock=lambda: self.now_s)
+        self.running, self.queue_length, self.now_s = 0, 0, 0.0
+
+
+@pytest.fixture
+def process() -> Process:
+    return Process()
+
+
+def presence(process: Process, database: object) -> Presence:
+    return Presence(database, process, process)
+
+
+def run(coroutine: Coroutine[None, None, None]) -> None:
+    """To its end without a loop, on the test's own connection: nothing here waits."""
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
+def tell(one: Presence) -> None:
+    run(one.tell())
+
+
+def test_a_process_writes_when_something_has_changed(process):
+    database = Database()
+    one = presence(process, database)
+    for _ in range(3):
+        tell(one)
+    assert database.statements == 1
+    process.circuits.fail("openrouter")
+    process.running, process.queue_length = 7, 3
+    tell(one)
+    assert database.statements == 2
+    row = ServerProcess.objects.get()
+    assert (row.circuits, row.running_calls, row.ledger_queue) == ({"openrouter": "open"}, 7, 3)
+
+
+def test_without_news_it_says_now_and_then_that_it_is_alive(process, monkeypatch):
+    monkeypatch.setattr(servers, "TELL_EVERY_S", 0.0)
+    database = Database()
+    one = presence(process, database)
+    tell(one)
+    tell(one)
+    assert (database.statements, ServerProcess.objects.count()) == (2, 1)
+
+
+def test_circuits_are_told_over_all_processes_with_the_worst_first(process):
+    other, third = Process(), Process()
+    for one in (process, other):
+        one.circuits.fail("openrouter")
+    other.now_s = 61  # half-open by now
+    other.circuits.fail("anthropic")
+    for one in (process, other, third):
+        tell(presence(one, Database()))
+    found = servers.servers()
+    assert found.processes == 3
+    assert found.circuit("openrouter") == CircuitState("open", 1)
+    assert found.circuit("anthropic") == CircuitState("open", 1)
+    assert found.circuit("vllm") == CircuitState("closed", 3)
+
+
+def test_the_dead_do_not_count_and_are_swept_out(process):
+    tell(presence(process, Database()))
+    ServerProcess.objects.update(seen_at=timezone.now() - timedelta(minutes=2))
+    assert servers.servers().processes == 0
+    ServerProcess.objects.update(seen_at=timezone.now() - timedelta(days=2))
+    tell(presence(process, Database()))
+    assert ServerProcess.objects.count() == 1
+
+
+def test_who_leaves_is_gone_at_once_also_without_a_database(process):
+    one = presence(process, Database())
+    tell(one)
+    run(one.leave())
+    assert not ServerProcess.objects.exists()
+    run(presence(process, Gone()).leave())
