@@ -155,6 +155,7 @@ class ServerProcess(models.Model):
     circuits = models.JSONField(default=dict)  # {provider: "open" or "half_open"}; the closed ones are left out
     running_calls = models.IntegerField(default=0)
     ledger_queue = models.IntegerField(default=0)
+    commit_ms = models.FloatField(null=True)  # of the ledger's batches since it told last, the mean; None without one
 
     class Meta:
         verbose_name_plural = "server processes"

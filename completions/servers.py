@@ -30,10 +30,11 @@ DEAD_AFTER_S = 90
 # Whoever writes sweeps out what was left behind long ago.
 TELL = """
 WITH gone AS (DELETE FROM completions_serverprocess WHERE seen_at < now() - interval '1 day')
-INSERT INTO completions_serverprocess (id, name, started_at, seen_at, circuits, running_calls, ledger_queue)
-VALUES (%s, %s, now(), now(), %s::jsonb, %s, %s)
+INSERT INTO completions_serverprocess (id, name, started_at, seen_at, circuits, running_calls, ledger_queue,
+                                       commit_ms)
+VALUES (%s, %s, now(), now(), %s::jsonb, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), circuits = excluded.circuits, running_calls = excluded.running_calls,
-                               ledger_queue = excluded.ledger_queue
+                               ledger_queue = excluded.ledger_queue, commit_ms = excluded.commit_ms
 """
 LEAVE = "DELETE FROM completions_serverprocess WHERE id = %s"
 
@@ -58,13 +59,20 @@ class Presence:
         self._id, self._name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
         self._told: tuple[str, int, int] | None = None
         self._told_s = float("-inf")
+        self._commits, self._commits_s = 0, 0.0  # as of then
 
     async def tell(self) -> None:
         now = (json.dumps(self._gateway.circuits.troubled()), self._gateway.running, self._writer.queue_length)
         if now == self._told and time.monotonic() - self._told_s < TELL_EVERY_S:
             return
-        await self._database.execute(TELL, (self._id, self._name, *now))
+        await self._database.execute(TELL, (self._id, self._name, *now, self._commit_ms()))
         self._told, self._told_s = now, time.monotonic()
+
+    def _commit_ms(self) -> float | None:
+        commits, seconds = sum(self._writer.commit_seconds.counts), self._writer.commit_seconds.total
+        made, took_s = commits - self._commits, seconds - self._commits_s
+        self._commits, self._commits_s = commits, seconds
+        return took_s / made * 1000 if made else None
 
     async def leave(self) -> None:
         """A row that stays is dead after a while."""
@@ -85,6 +93,7 @@ class Servers(msgspec.Struct, frozen=True):
     processes: int
     running_calls: int
     ledger_queue: int
+    commit_ms: float | None  # of the process where it takes longest
     circuits: dict[str, CircuitState]  # of the providers that are not closed everywhere
 
     def circuit(self, provider: str) -> CircuitState:
@@ -99,6 +108,7 @@ def servers(now: datetime | None = None) -> Servers:
         processes=len(alive),
         running_calls=sum(one.running_calls for one in alive),
         ledger_queue=sum(one.ledger_queue for one in alive),
+        commit_ms=max((one.commit_ms for one in alive if one.commit_ms is not None), default=None),
         circuits=worst(alive),
     )
 

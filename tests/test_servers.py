@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from billing.tally import Histogram
 from completions import servers
 from completions.circuit import Circuits
 from completions.errors import LedgerUnavailable
@@ -39,6 +40,7 @@ class Process:
     def __init__(self) -> None:
         self.circuits = Circuits(failures_max=1, open_s=60, clock=lambda: self.now_s)
         self.running, self.queue_length, self.now_s = 0, 0, 0.0
+        self.commit_seconds = Histogram((1.0,))
 
 
 @pytest.fixture
@@ -96,6 +98,18 @@ def test_circuits_are_told_over_all_processes_with_the_worst_first(process):
     assert found.circuit("openrouter") == CircuitState("open", 1)
     assert found.circuit("anthropic") == CircuitState("open", 1)
     assert found.circuit("vllm") == CircuitState("closed", 3)
+
+
+def test_the_ledgers_latency_is_of_the_batches_since_then(process):
+    one = presence(process, Database())
+    process.commit_seconds.observe(0.5)
+    tell(one)
+    assert servers.servers().commit_ms == 500.0
+    for seconds in (0.25, 0.75, 0.125):
+        process.commit_seconds.observe(seconds)
+    process.running = 1
+    tell(one)
+    assert servers.servers().commit_ms == 375.0
 
 
 def test_the_dead_do_not_count_and_are_swept_out(process):

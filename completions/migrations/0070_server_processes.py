@@ -15,6 +15,7 @@ class Migration(migrations.Migration):
                 ("circuits", models.JSONField(default=dict)),
                 ("running_calls", models.IntegerField(default=0)),
                 ("ledger_queue", models.IntegerField(default=0)),
+                ("commit_ms", models.FloatField(null=True)),
             ],
             options={"verbose_name_plural": "server processes"},
         ),

@@ -10,7 +10,7 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 
 from billing import lookups, money
 from billing.lookups import generation_id
-from billing.models import Entry, Hold, Meter, Price, Usage, UsageHour
+from billing.models import Entry, Heartbeat, Hold, Meter, Price, Usage, UsageHour, VerifierRun
 from quantized.operator.pages import (
     ReadOnly,
     amount,
@@ -208,6 +208,46 @@ class MeterAdmin(ReadOnly):
     )
     list_select_related = ("key",)
     search_fields = ("key__id", "key__name")
+
+
+@admin.display(description="found")
+def found(run: VerifierRun) -> str:
+    if run.error:
+        return badge("could not end", "bad")
+    return badge(f"{run.violations:,} violations", "bad") if run.violations else badge("all is right", "good")
+
+
+@admin.display(description="took")
+def took(run: VerifierRun) -> str:
+    return f"{(run.finished_at - run.started_at).total_seconds():,.1f} s"
+
+
+@admin.register(VerifierRun)
+class VerifierRunAdmin(ReadOnly):
+    list_display = (when("started_at", "began, UTC"), "kind", found, count("wallets"), count("entries"), took)
+    list_filter = ("kind",)
+    ordering = ("-started_at",)
+    fields = (
+        ("kind", found),
+        (when("started_at", "began, UTC"), took),
+        (count("wallets"), count("entries")),
+        (when("hours_until", "roll-ups compared before"), "error"),
+        "first_violations",
+    )
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(ReadOnly):
+    """When each periodic task last ran to its end, and when it last failed."""
+
+    list_display = (
+        "task",
+        when("succeeded_at", "last ended well, UTC"),
+        column("duration_ms", "took", lambda ms: f"{ms:,} ms"),
+        when("failed_at", "last failed, UTC"),
+        "error",
+    )
+    ordering = ("task",)
 
 
 # --- The receipt ------------------------------------------------------------------------------------

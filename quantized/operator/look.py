@@ -45,6 +45,7 @@ def unfold() -> dict[str, Any]:
         "SITE_ICON": f"{SITE}.icon",
         "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": icon}],
         "SHOW_VIEW_ON_SITE": False,
+        "DASHBOARD_CALLBACK": "quantized.operator.first_page.context",
         "ENVIRONMENT": f"{SITE}.environment",
         "BORDER_RADIUS": "8px",
         "COLORS": {"base": GREYS, "primary": ACCENTS},

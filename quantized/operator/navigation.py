@@ -56,7 +56,12 @@ def groups(request: HttpRequest) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     )
     yield (
         "Books",
-        [page("Drift", "compare_arrows", "billing.providerday"), page("Audit log", "history", "accounts.auditentry")],
+        [
+            page("Verifier", "verified", "billing.verifierrun"),
+            page("Tasks", "schedule", "billing.heartbeat"),
+            page("Drift", "compare_arrows", "billing.providerday"),
+            page("Audit log", "history", "accounts.auditentry"),
+        ],
     )
 
 
