@@ -20,7 +20,7 @@ from billing.models import Operation, Wallet
 from billing.operations import Asked
 from quantized.operator import forms as commands
 from quantized.operator.forms import REFUSALS, Command, micro
-from quantized.operator.pages import operator, page_of
+from quantized.operator.pages import operator, page_of, typed_id
 from quantized.templatetags.numbers import credits
 
 Kind = Operation.Kind
@@ -154,7 +154,7 @@ def decide(request: HttpRequest, context: dict[str, Any], object_id: str) -> Htt
     if not (may_decide or request.user.has_perm(MAY_LOOK)) or (request.method == "POST" and not may_decide):
         raise PermissionDenied
     operation = get_object_or_404(
-        Operation.objects.select_related("organization__wallet", "requested_by", "decided_by"), pk=object_id
+        Operation.objects.select_related("organization__wallet", "requested_by", "decided_by"), pk=typed_id(object_id)
     )
     form = DecisionForm(request.POST or None)
     if request.method == "POST" and form.is_valid():

@@ -19,6 +19,7 @@ from quantized.operator.pages import (
     count,
     credit,
     linked,
+    milliseconds,
     movement,
     of_organization,
     state,
@@ -151,7 +152,7 @@ class UsageAdmin(OfCalls):
         tokens,
         credit("charged", "credits"),
         outcome,
-        column("latency_ms", "took", lambda ms: "–" if ms is None else f"{ms:,} ms"),
+        column("latency_ms", "took", milliseconds),
         state("reconciliation", RECONCILIATION_TONES),
     )
     list_display_links = (list_display[0],)
@@ -243,7 +244,7 @@ class HeartbeatAdmin(ReadOnly):
     list_display = (
         "task",
         when("succeeded_at", "last ended well, UTC"),
-        column("duration_ms", "took", lambda ms: f"{ms:,} ms"),
+        column("duration_ms", "took", milliseconds),
         when("failed_at", "last failed, UTC"),
         "error",
     )

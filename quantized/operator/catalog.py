@@ -11,12 +11,15 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
+from django.utils import timezone
 from unfold import widgets
 
 from completions.models import CAPABILITIES, Model, PriceChange, Provider, Route
 from completions.price_changes import cancel
 from completions.probe import probe
+from completions.servers import servers
 from quantized.operator import prices
+from quantized.operator.first_page import HOUR, provider_lines
 from quantized.operator.pages import Audited, ReadOnly, badge, column, linked, operator, page_of, record, when
 
 # --- Providers --------------------------------------------------------------------------------------
@@ -60,7 +63,17 @@ class ProviderAdmin(Audited):
     list_filter = ("kind", "enabled")
     search_fields = ("name", "base_url")
     ordering = ("name",)
+    list_before_template = "operator/providers_health.html"
     change_form_outer_before_template = "operator/provider.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, (extra_context or {}) | health())
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        known = health(int(object_id)) if object_id.isdecimal() else {}
+        return super().change_view(request, object_id, form_url, (extra_context or {}) | known)
 
     def get_urls(self) -> list[Any]:
         test = path("<int:object_id>/test/", self.admin_site.admin_view(self.test), name="provider_test")
@@ -76,6 +89,13 @@ class ProviderAdmin(Audited):
         tell = messages.success if found.is_well else messages.error
         tell(request, f"{provider}: {found.words} ({found.milliseconds} ms)")
         return redirect(page_of(provider))
+
+
+def health(provider_id: int | None = None) -> dict[str, Any]:
+    """The last hour, of one provider or of all, with their circuits."""
+    now, serving = timezone.now(), servers()
+    lines = provider_lines(now - HOUR, now, serving)
+    return {"servers": serving, "health": [one for one in lines if provider_id in (None, one.id)]}
 
 
 # --- Models and routes ------------------------------------------------------------------------------

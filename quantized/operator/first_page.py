@@ -111,6 +111,10 @@ class FirstPage(msgspec.Struct, frozen=True):
     beats: Sequence[Beat]
 
     @property
+    def books_are_well(self) -> bool:
+        return bool(self.runs) and all(run.is_well and not run.is_late for run in self.runs)
+
+    @property
     def late(self) -> list[Beat]:
         return [beat for beat in self.beats if beat.is_late]
 

@@ -14,6 +14,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
 from accounts import audit
 from accounts.models import Organization, User
@@ -37,6 +38,14 @@ class BoundedPaginator(Paginator):
         return int(rows.order_by()[:COUNTED_MAX].count())
 
 
+class Listed(ChangeList):
+    """How many there are in all is not asked, and not said."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 class Page(ModelAdmin):
     list_per_page = 50
     list_max_show_all = 0
@@ -44,6 +53,9 @@ class Page(ModelAdmin):
     list_fullwidth = True
     paginator: Any = BoundedPaginator
     empty_value_display = "–"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Listed
 
 
 class Audited(Page):
@@ -186,6 +198,10 @@ def counted(number: int | None) -> SafeString | str:
     return "–" if number is None else format_html('<span class="q-number q-amount">{}</span>', f"{number:,}")
 
 
+def milliseconds(ms: int | None) -> SafeString | str:
+    return "–" if ms is None else format_html('<span class="q-number q-amount">{} ms</span>', f"{ms:,}")
+
+
 def state(field: str, tones: dict[str, str], title: str = "") -> Column:
     return column(field, title or field, lambda word: badge(str(word).replace("_", " "), tones.get(word, "")))
 
@@ -194,7 +210,7 @@ def linked(obj: Model | None) -> SafeString | str:
     """The row's name, leading to its page."""
     if obj is None:
         return "–"
-    return format_html('<a class="q-link" href="{}">{}</a>', page_of(obj), str(obj))
+    return format_html('<a class="q-link" href="{}" title="{}">{}</a>', page_of(obj), str(obj), str(obj))
 
 
 def page_of(obj: Model) -> str:

@@ -47,10 +47,11 @@ class EmailUserAdmin(Audited, UserAdmin):
     readonly_fields = ("created_at", "last_login")
     fieldsets = (
         (None, {"fields": ("email", "password")}),
-        ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
         ("Times", {"fields": ("created_at", "last_login")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "usable_password", "password1", "password2")}),)
+    filter_horizontal = ()
     actions = ("deactivate",)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
