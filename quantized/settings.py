@@ -20,7 +20,21 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # First words of addresses that are not the admin's; tests/test_operator_site.py compares them with the URL map.
 TAKEN_PATHS = frozenset(
-    ["accounts", "activity", "billing", "docs", "first-call", "healthz", "invitations", "keys", "metrics", "models", "organizations", "playground", "readyz", "settings", "static", "team", "v1", "webhooks"]
+    (
+        *(
+            "accounts",
+            "activity",
+            "billing",
+            "docs",
+            "first-call",
+            "healthz",
+            "invitations",
+            "keys",
+            "metrics",
+            "models",
+        ),
+        *("organizations", "playground", "readyz", "settings", "static", "team", "v1", "webhooks"),
+    )
 )
 
 env = environ.Env()
