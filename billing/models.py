@@ -239,6 +239,10 @@ class Entry(models.Model):
                 name="entry_not_of_calls",
             ),
             models.Index(fields=["wallet", "created_at"], condition=Q(kind="correction"), name="entry_corrections"),
+            # Found again by what it was posted with, whosever it is. Calls' entries have no key.
+            models.Index(
+                fields=["idempotency_key"], condition=Q(idempotency_key__isnull=False), name="entry_by_idempotency_key"
+            ),
             models.Index(fields=["created_at"], condition=Q(kind="correction"), name="entry_corrections_by_time"),
         ]
 

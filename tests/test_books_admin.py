@@ -19,6 +19,7 @@ from billing.models import (
     Dispute,
     Entry,
     ExtraCharge,
+    Heartbeat,
     Hold,
     Loss,
     Lot,
@@ -30,6 +31,7 @@ from billing.models import (
     StripeEvent,
     Usage,
     UsageHour,
+    VerifierRun,
     Voucher,
     VoucherBatch,
     Wallet,
@@ -101,4 +103,4 @@ def test_nobody_writes_them(operator: Client, a_call: uuid.UUID, model: type):
 
 def test_every_model_of_the_books_is_there():
     shown = {model for model in admin.site._registry if model._meta.app_label == "billing"}
-    assert shown == {*BOOKS, *PAYMENTS, Operation}  # Operation: tests/test_operator_acts.py
+    assert shown == {*BOOKS, *PAYMENTS, Heartbeat, Operation, VerifierRun}  # the last three: tests/test_operator_*.py
