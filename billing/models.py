@@ -4,6 +4,7 @@ The database holds the invariants (CHECK, UNIQUE, triggers in migration 0002); t
 by billing/statements.py, in batches, and by nothing else. Amounts are micro-credits.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from django.db import models
@@ -50,7 +51,8 @@ class Price(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
-        return f"v{self.version}: {self.input:f} in, {self.output:f} out (USD per million tokens)"
+        figures = [f"{Decimal(figure).normalize():f}" for figure in (self.input, self.output)]
+        return f"v{self.version}: {figures[0]} in, {figures[1]} out (USD per million tokens)"
 
     def rates(self, overrides: dict[str, str]) -> money.Rates:
         """The rates in picodollars, with a tier's own figures in place of the base ones."""
@@ -472,6 +474,7 @@ class Operation(models.Model):
     decided_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = "request"
         constraints = [
             models.CheckConstraint(condition=Q(amount__gte=0), name="operation_amount_not_negative"),
             models.CheckConstraint(condition=~Q(reason=""), name="operation_names_its_reason"),

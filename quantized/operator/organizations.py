@@ -44,6 +44,11 @@ class MembershipInline(TabularInline):
     verbose_name_plural = "members"
     hide_title = True
 
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **more: Any) -> Any:
+        field = super().formfield_for_choice_field(db_field, request, **more)
+        field.widget.attrs["aria-label"] = "Role"  # the table's head is not its label
+        return field
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("user")
 
@@ -174,7 +179,7 @@ class OperationAdmin(ReadOnly):
         state("state", STATE_TONES),
         "decided_by",
     )
-    list_display_links = (what,)
+    list_display_links = (list_display[0], what)
     list_filter = ("state", "kind")
     list_select_related = ("organization", "requested_by", "decided_by")
     ordering = ("-requested_at",)

@@ -94,6 +94,13 @@ class RoleAdmin(Audited, GroupAdmin):
     """What operators may do who are no superusers."""
 
     ordering = ("name",)
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None:
+            field.widget.attrs["size"] = 18
+        return field
 
 
 class KeyStateFilter(admin.SimpleListFilter):
