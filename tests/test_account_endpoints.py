@@ -247,7 +247,8 @@ def test_a_correction_is_on_the_receipt(
 ):
     completion = ask(api, "billed=0.0000094 generation_ms=0")  # half of what was charged
     settings.OPENROUTER_BASE_URL = sandbox.base_url
-    monkeypatch.setattr(generations, "CALLS_PER_PASS", 1)
+    kept_for_the_sweeper = settings.RECONCILE_PER_MINUTE // 10
+    monkeypatch.setattr(generations, "CALLS_PER_PASS", kept_for_the_sweeper + 1)
     hold_id = completion["id"].removeprefix("gen-")
     Usage.objects.filter(pk=hold_id).update(reconcile_at=datetime(2020, 1, 1, tzinfo=UTC))
     assert reconciliation.reconcile().corrected == 1

@@ -54,7 +54,7 @@ def test_python_prints_what_is_said(gateway: Server, alice: Tenant, number: int)
 
 
 def test_the_stream_prints_what_is_said(gateway: Server, alice: Tenant):
-    [snippet] = blocks(API, "python")
+    [snippet] = [block for block in blocks(API, "python") if "stream=True" in block]
     assert python(snippet, gateway, alice) == "2 + 2 = 4.\n2148 997852\n"
     assert "prints `2 + 2 = 4.` and `2148 997852`" in API.read_text()
 

@@ -49,7 +49,7 @@ CSV_HEADER = (
 )
 
 
-class Call(msgspec.Struct, frozen=True):
+class ShownCall(msgspec.Struct, frozen=True):
     """A row of the table."""
 
     usage: Usage
@@ -195,8 +195,8 @@ def choices(known: Any, chosen: str) -> list[str]:
     return sorted({*known, chosen} - {""})
 
 
-def call_of(usage: Usage) -> Call:
-    return Call(usage, generation_id(usage.hold_id), speed(usage))
+def call_of(usage: Usage) -> ShownCall:
+    return ShownCall(usage, generation_id(usage.hold_id), speed(usage))
 
 
 def speed(usage: Usage) -> float | None:
