@@ -24,12 +24,11 @@ from accounts import services
 from accounts.models import ApiKey
 from billing import lookups
 from completions.catalog import load_catalog
-from quantized.dashboard.frame import Visitor, member_page, require_key_manager, sentence, show, user_of
+from quantized.dashboard.frame import MICRO, Visitor, member_page, require_key_manager, sentence, show, user_of
 
 PAGE_KEYS = 50
 SEARCH_MAX = 100
 ONCE = "key_form"  # in the session: the one form that may still make a key
-MICRO = 1_000_000
 PERIODS = [("", "No limit"), ("day", "a day"), ("week", "a week"), ("month", "a month"), ("total", "in total")]
 OVERLAPS = [("0", "At once"), ("3600", "In an hour"), ("86400", "In a day"), ("604800", "In seven days")]
 FIRST_NAME = "First key"
