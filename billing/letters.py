@@ -48,9 +48,9 @@ def balance_low(kind: str, payload: Payload, organization: str, public_url: str)
             "When they are used up, calls are refused until credits are added.",
         ),
         rows=(("Available", credits(payload["available"])), ("Your threshold", credits(payload["threshold"]))),
-        reason=f"You get this because of a balance alert of {organization}.",
-        action="Look at the balance",
-        url=public_url,
+        reason=f"You get this because of a balance alert of {organization}; change it at {public_url}/billing/alerts.",
+        action="Add credits",
+        url=f"{public_url}/billing",
     )
 
 
@@ -69,9 +69,9 @@ def budget_reached(kind: str, payload: Payload, organization: str, public_url: s
             ("Budget", credits(payload["budget"])),
             ("Since", payload["period_start"]),
         ),
-        reason=f"You get this because of a budget alert of {organization}.",
-        action="Look at the usage",
-        url=public_url,
+        reason=f"You get this because of a budget alert of {organization}; change it at {public_url}/billing/alerts.",
+        action="Look at the calls",
+        url=f"{public_url}/activity?key={payload['key']}" if payload["key"] else f"{public_url}/activity",
     )
 
 
@@ -86,8 +86,8 @@ def statement_ready(kind: str, payload: Payload, organization: str, public_url: 
             ("Closing balance", credits(payload["closing_balance"])),
         ),
         reason=f"You get this because you look after the credits of {organization}.",
-        action="Look at the balance",
-        url=public_url,
+        action="All statements",
+        url=f"{public_url}/billing/statements",
     )
 
 
@@ -99,8 +99,8 @@ def webhook_failed(kind: str, payload: Payload, organization: str, public_url: s
         paragraphs=("It was tried for about two days, or the endpoint would not have it.", *ended),
         rows=(("Endpoint", payload["url"]), ("Last attempt", payload["error"])),
         reason=f"You get this because you administer {organization}.",
-        action="Open Quantized",
-        url=public_url,
+        action="Look at the webhook",
+        url=f"{public_url}/billing/webhooks/{payload['webhook']}",
     )
 
 

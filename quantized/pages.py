@@ -25,7 +25,9 @@ Disallow: /v1/
 @require_safe
 def home(request: HttpRequest) -> HttpResponseBase:
     if isinstance(request.user, AnonymousUser):
-        return render(request, "landing.html", {"public_url": settings.PUBLIC_URL})
+        return render(
+            request, "landing.html", {"public_url": settings.PUBLIC_URL, "sign_up_open": settings.SIGNUP_OPEN}
+        )
     response: HttpResponseBase = overview.page(request)
     return response
 

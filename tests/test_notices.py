@@ -122,11 +122,11 @@ def test_a_mail_has_a_text_and_an_html_of_the_same_words(cast: Cast, settings, m
     assert mail.subject == "Alice & Co: credits are running low"
     assert mail.message()["Message-ID"] == f"<{told.deliveries.get().pk.hex}@ai.example.com>"
     assert "Alice & Co has 1.25 credits left for new calls" in mail.body
-    assert "Look at the balance: https://ai.example.com" in mail.body
+    assert "Add credits: https://ai.example.com/billing\n" in mail.body
     [(html, kind)] = mail.alternatives
     assert kind == "text/html"
     assert "Alice &amp; Co has 1.25 credits left for new calls" in html
-    assert 'href="https://ai.example.com"' in html
+    assert 'href="https://ai.example.com/billing"' in html
     assert "<img" not in html
     assert "prefers-color-scheme: dark" in html
 

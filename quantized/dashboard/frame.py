@@ -166,7 +166,15 @@ def show(
     request: HttpRequest, visitor: Visitor, template: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     """A page in its frame. Nobody between us and the browser keeps it."""
-    shown = {
+    shown = frame_of(visitor, section_of(request.path)) | context
+    response = render(request, f"dashboard/{template}", shown, status=status)
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def frame_of(visitor: Visitor, section: str) -> dict[str, Any]:
+    """What templates/app.html asks for."""
+    return {
         "visitor": visitor,
         "membership": visitor.membership,
         "organization": visitor.organization,
@@ -174,12 +182,25 @@ def show(
         "zone": visitor.zone.key,
         "now": visitor.now,
         "sections": SECTIONS,
-        "section": section_of(request.path),
+        "section": section,
         "public_url": settings.PUBLIC_URL,
     }
-    response = render(request, f"dashboard/{template}", shown | context, status=status)
-    response["Cache-Control"] = "private, no-cache"
-    return response
+
+
+def account_pages(request: HttpRequest) -> dict[str, Any]:
+    """A context processor: allauth's pages stand in a member's frame, or in the plain one of strangers."""
+    if not request.path.startswith("/accounts/"):
+        return {}
+    plain = {
+        "frame": "base.html",
+        "now": timezone.now(),
+        "zone": zone_of(request).key,
+        "sign_up_open": settings.SIGNUP_OPEN,
+    }
+    if isinstance(request.user, AnonymousUser):
+        return plain
+    visitor = visitor_of(request)
+    return {"frame": "app.html"} | frame_of(visitor, "settings") if visitor else plain
 
 
 def section_of(path: str) -> str:

@@ -1,5 +1,6 @@
 """The organization's own facts, and the viewer's."""
 
+from allauth.mfa.utils import is_mfa_enabled
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
@@ -7,7 +8,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from accounts import services
-from quantized.dashboard.frame import Visitor, member_page, show
+from quantized.dashboard.frame import Visitor, member_page, show, user_of
 
 
 @require_http_methods(["GET", "POST"])
@@ -25,5 +26,5 @@ def page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
         else:
             messages.success(request, "Saved.")
             return redirect("dashboard:settings")
-    context = {"name": name, "problem": problem}
+    context = {"name": name, "problem": problem, "has_second_factor": is_mfa_enabled(user_of(request))}
     return show(request, visitor, "settings.html", context, status=422 if problem else 200)
