@@ -12,11 +12,18 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+from django.db import connection
 from django.db.models import F, Q, QuerySet, Sum
 
 from billing.lookups import CALL_KINDS
 from billing.models import Entry, RollUpState, Usage, UsageHour
 from billing.usage_report import HOUR, floor
+
+BALANCES = """
+SELECT (SELECT e.balance_after FROM billing_entry e WHERE e.wallet_id = %s AND e.created_at < m.at
+        ORDER BY e.created_at DESC, e.seq DESC LIMIT 1)
+FROM unnest(%s::timestamptz[]) WITH ORDINALITY AS m(at, place) ORDER BY m.place
+"""
 
 Outcome = Literal["", "answered", "failed"]
 Kinds = Literal["", "credits", "calls", "corrections"]
@@ -167,3 +174,10 @@ def put_in(organization_id: UUID) -> PutIn:
     bought = by_kind.pop(Entry.Kind.PURCHASE, 0)
     granted = by_kind.pop(Entry.Kind.GRANT, 0)
     return PutIn(bought, granted, sum(by_kind.values()))
+
+
+def balances_at(organization_id: UUID, moments: Sequence[datetime]) -> list[int | None]:
+    """The ledger's balance just before each moment, in one statement; None before the first entry."""
+    with connection.cursor() as cursor:
+        cursor.execute(BALANCES, [organization_id, list(moments)])
+        return [balance for (balance,) in cursor.fetchall()]

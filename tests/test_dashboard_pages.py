@@ -6,11 +6,12 @@ from django.test import Client
 from accounts import principals, tokens
 from accounts.models import Organization, RefreshToken, TokenFamily
 from accounts.services import suspend
+from billing.rollups import roll_up
 from completions.models import CAPABILITIES
 from quantized.dashboard.models import LABELS
 from quantized.templatetags import numbers
 from tests.catalogs import make_price, make_provider, make_route
-from tests.dashboard import browser, text
+from tests.dashboard import browser, call, text
 from tests.ledger_cast import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +70,26 @@ def test_a_model_page_has_every_price_of_every_provider(owner: Client):
     assert "Cached input 1 M tokens $0.10 10.5263 Web searches each $0.01 1.0526" in page
     assert "Prompts above 200,000 tokens Input 1 M tokens $0.80 84.2105" in page
     assert "second Asked when those above cannot answer" in page
+
+
+def test_a_model_page_tells_how_its_providers_did(owner: Client, alice: Tenant):
+    make_route()
+    make_route(provider=make_provider("second", kind="openai", base_url="https://api.example.com/v1"), priority=1)
+    model = "openai/gpt-4.1-mini"
+    failed, fine = (
+        {"provider": "openrouter", "outcome": outcome, "milliseconds": 300} for outcome in ("unavailable", "ok")
+    )
+    for attempts in ([failed, fine], [fine], [fine]):
+        call(alice, model=model, provider="openrouter", attempts=attempts, latency_ms=1_600, first_token_ms=420)
+    roll_up()
+    page = text(owner.get(f"/models/{model}"))
+    assert "Uptime, 7 days 75 % First token, on average 420 ms Whole answer, on average 1.6 s" in page
+    assert "Uptime, 7 days not asked lately First token, on average – Whole answer, on average –" in page
+
+
+@pytest.mark.parametrize(("part", "shown"), [(1.0, "100 %"), (0.99999, "99.9 %"), (0.5, "50 %"), (0.0, "0 %")])
+def test_a_share_is_cut_off(part: float, shown: str):
+    assert numbers.share(part) == shown
 
 
 def test_without_a_model_the_page_says_who_enables_them(owner: Client):

@@ -1,4 +1,4 @@
-"""Stacked bars, one for each day, as numbers for templates/components/chart.html. Pure.
+"""Stacked bars, one for each day, and a line with its projection, as numbers for templates/components. Pure.
 
 The picture is SVG made here: it needs no script, prints, follows dark mode, and stands under the strict
 Content-Security-Policy. Its axis begins at zero; the table under it says the same in figures.
@@ -135,3 +135,74 @@ def axis_top(most: int) -> int:
 
 def _short(number: float) -> float:
     return round(number, 2)
+
+
+# --- A line -----------------------------------------------------------------------------------------
+
+
+class Point(msgspec.Struct, frozen=True):
+    label: str
+    value: int | None  # None: there was nothing to measure yet
+    is_projected: bool
+    x: float  # of its whole room
+    width: float
+
+
+class Line(msgspec.Struct, frozen=True):
+    """`path` has a piece for every stretch of known values; gaps stay gaps. The projection begins at the last one."""
+
+    points: Sequence[Point]
+    path: str
+    projection: str
+    top: int
+    bottom: int  # 0, or less where there was a debt
+    zero_y: float
+
+    @property
+    def measured(self) -> list[Point]:
+        """The newest first."""
+        return [point for point in reversed(self.points) if not point.is_projected and point.value is not None]
+
+    @property
+    def middle(self) -> int:
+        return (self.top + self.bottom) // 2
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.measured
+
+
+def line(known: Sequence[tuple[str, int | None]], ahead: Sequence[tuple[str, int]] = ()) -> Line:
+    """Values by day, and what is expected of the days ahead."""
+    values = [value for _, value in (*known, *ahead) if value is not None]
+    top, bottom = axis_top(max((0, *values))), -axis_top(-min(values)) if min((0, *values)) < 0 else 0
+    room = WIDTH / max(len(known) + len(ahead), 1)
+    rows = [*((label, value, False) for label, value in known), *((label, value, True) for label, value in ahead)]
+    points = [
+        Point(label, value, is_projected, _short(number * room), _short(room))
+        for number, (label, value, is_projected) in enumerate(rows)
+    ]
+
+    def place(point: Point) -> str:
+        value = point.value or 0
+        return f"{_short(point.x + point.width / 2)} {_short(HEIGHT * (top - value) / (top - bottom))}"
+
+    measured = [point for point in points if not point.is_projected]
+    last = measured[-1:] if measured and measured[-1].value is not None else []
+    expected = [*last, *points[len(measured) :]] if ahead and last else []
+    path = "".join("M" + "L".join(map(place, stretch)) for stretch in stretches(measured))
+    projection = "M" + "L".join(map(place, expected)) if expected else ""
+    return Line(points, path, projection, top, bottom, _short(HEIGHT * top / (top - bottom)))
+
+
+def stretches(points: Sequence[Point]) -> list[list[Point]]:
+    """What is known without a gap between. One day alone is drawn too: a line to itself is a dot."""
+    found: list[list[Point]] = []
+    for number, point in enumerate(points):
+        if point.value is None:
+            continue
+        if number and points[number - 1].value is not None:
+            found[-1].append(point)
+        else:
+            found.append([point])
+    return [[*stretch, stretch[0]] if len(stretch) == 1 else stretch for stretch in found]

@@ -8,12 +8,14 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.views.decorators.http import require_safe
 
 from billing import money
+from billing.reports import last_days, provider_health
 from completions.catalog import ModelCard, Route, load_catalog
 from completions.models import CAPABILITIES
 from quantized.dashboard.activity import NAMES
 from quantized.dashboard.frame import Visitor, member_page, show
 
 SEARCH_MAX = 100
+HEALTH_DAYS = 7
 LABELS = {
     "tools": "Tools",
     "structured_outputs": "Structured output",
@@ -88,7 +90,16 @@ def model_page(request: HttpRequest, visitor: Visitor, model_id: str) -> HttpRes
     card = load_catalog().models.get(model_id)
     if card is None:
         raise Http404
-    return show(request, visitor, "model.html", {"card": card_of(card)})
+    shown = card_of(card)
+    health = {
+        each.provider: each for each in provider_health(last_days(visitor.now, HEALTH_DAYS, visitor.zone), model_id)
+    }
+    context = {
+        "card": shown,
+        "offers": [(offer, health.get(offer.provider)) for offer in shown.offers],
+        "health_days": HEALTH_DAYS,
+    }
+    return show(request, visitor, "model.html", context)
 
 
 def matches(card: Card, search: str, able: str) -> bool:

@@ -1,5 +1,6 @@
 """The first page: what is left, how long it lasts, where it went; and the first three steps of a new tenant."""
 
+import math
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -12,11 +13,12 @@ from django.utils.timezone import localtime
 from django.views.decorators.http import require_safe
 
 from accounts.models import ApiKey
+from billing.browse import balances_at
 from billing.lookups import generation_id
 from billing.models import Usage, Wallet
 from billing.usage_overview import BurnRate, Overview, Tally, burn_rate, overview
 from billing.usage_report import Span, day_start
-from quantized.dashboard.charts import stacked
+from quantized.dashboard.charts import Line, line, stacked
 from quantized.dashboard.downloads import csv_download
 from quantized.dashboard.frame import Visitor, member_page, show
 from quantized.dashboard.keys import once
@@ -24,6 +26,7 @@ from quantized.dashboard.keys import once
 DAYS = 30
 TOP_MAX = 5
 DAYS_LEFT_MAX = 3650
+DAYS_AHEAD_MAX = 14  # of the projection; what lasts longer leaves the picture
 NO_KEY = "Playground and access tokens"
 
 
@@ -48,12 +51,14 @@ class Outlook(msgspec.Struct, frozen=True):
 def page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     found = overview(visitor.organization.pk, span_of(visitor), visitor.now)
     total = found.total()
+    look_ahead = outlook(visitor.wallet, burn_rate(found, visitor.now), visitor.now)
     context = {
         "days": DAYS,
         "total": total,
+        "balance": balance_of(visitor, look_ahead),
         "chart": chart_of(found, request.GET.get("model", "")),
         "only": request.GET.get("model", ""),
-        "outlook": outlook(visitor.wallet, burn_rate(found, visitor.now), visitor.now),
+        "outlook": look_ahead,
         "top_models": top_models(found),
         "top_keys": top_keys(found),
     }
@@ -102,6 +107,27 @@ def outlook(wallet: Wallet, rate: BurnRate | None, now: datetime) -> Outlook:
     days_left = max(wallet.posted, 0) / rate.micro_per_day
     lasts = days_left <= DAYS_LEFT_MAX
     return Outlook(rate, days_left, localtime(now + timedelta(days=days_left)).date() if lasts else None)
+
+
+def balance_of(visitor: Visitor, ahead: Outlook) -> Line:
+    """At the end of every day, and now; no figure for days before the organization existed."""
+    span = span_of(visitor)
+    days = [localtime(span.start, visitor.zone).date() + timedelta(days=number) for number in range(DAYS)]
+    ends = [day_start(day + timedelta(days=1), visitor.zone) for day in days[:-1]]
+    balances = balances_at(visitor.organization.pk, ends)
+    born = visitor.organization.created_at
+    known = [(balance or 0) if end > born else None for end, balance in zip(ends, balances, strict=True)]
+    labels = [f"{day:%-d %b}" for day in days]
+    return line(list(zip(labels, [*known, visitor.wallet.posted], strict=True)), projected(visitor, ahead, days[-1]))
+
+
+def projected(visitor: Visitor, ahead: Outlook, today: date) -> list[tuple[str, int]]:
+    """The balance of the next days at this rate, down to nothing."""
+    if ahead.rate is None or ahead.days_left is None or visitor.wallet.posted <= 0:
+        return []
+    days = min(math.ceil(ahead.days_left), DAYS_AHEAD_MAX)
+    left = [visitor.wallet.posted - ahead.rate.micro_per_day * number for number in range(1, days + 1)]
+    return [(f"{today + timedelta(days=number):%-d %b}", max(micro, 0)) for number, micro in enumerate(left, start=1)]
 
 
 def first_call(visitor: Visitor) -> Usage | None:

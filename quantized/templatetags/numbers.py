@@ -1,6 +1,7 @@
 """How amounts and times look to people: credits with at most four decimals, times by distance; the exact figure is on
 hover."""
 
+import math
 from datetime import datetime
 
 from django import template
@@ -70,7 +71,7 @@ def _cut(number: int, size: int, decimals: int) -> str:
 
 @register.filter
 def duration(milliseconds: int | None) -> str:
-    if milliseconds is None:
+    if not isinstance(milliseconds, int):
         return "–"
     return f"{milliseconds} ms" if milliseconds < 1_000 else f"{milliseconds / 1_000:.1f} s"
 
@@ -105,6 +106,12 @@ def percent(part: int, whole: int) -> str:
     if not whole:
         return "–"
     return f"{100 * part / whole:.1f} %" if part else "0 %"
+
+
+@register.filter
+def share(part_of_one: float) -> str:
+    """Cut off: what failed once was not up all the time."""
+    return f"{math.floor(part_of_one * 1_000) / 10:g} %"
 
 
 @register.filter

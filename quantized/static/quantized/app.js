@@ -90,10 +90,10 @@ document.querySelector('[aria-invalid="true"]')?.focus();
 // --- The chart tells the day under the pointer ---
 
 document.addEventListener("pointerover", (event) => {
-  const readout = document.querySelector("[data-chart-readout]");
-  if (readout) {
-    const day = event.target.closest(".chart-hit");
-    readout.textContent = day ? day.dataset.tip : readout.dataset.rest;
+  const day = event.target.closest(".chart-hit");
+  for (const readout of document.querySelectorAll("[data-chart-readout]")) {
+    const isHere = day && readout.closest(".chart").contains(day);
+    readout.textContent = isHere ? day.dataset.tip : readout.dataset.rest;
   }
 });
 
