@@ -334,6 +334,7 @@ class Usage(models.Model):
         verbose_name_plural = "usage"
         indexes = [
             models.Index(fields=["wallet", "recorded_at"], name="usage_by_wallet_and_time"),
+            models.Index(fields=["wallet", "recorded_at"], condition=Q(error_code__gt=""), name="usage_failed"),
             models.Index(fields=["recorded_at"], name="usage_by_time"),
             models.Index(fields=["reconcile_at"], condition=Q(reconciliation="pending"), name="usage_to_reconcile"),
             models.Index(

@@ -1,5 +1,6 @@
 """Activity: every call is found, filtered and paged exactly once; its receipt adds up; the download is the table."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -137,6 +138,18 @@ def test_failed_cancelled_and_estimated_calls_are_marked(alice: Tenant, owner: C
     assert '<span class="badge badge-bad">provider_unavailable</span>' in html
     assert '<span class="badge badge-warn">cancelled</span>' in html
     assert 'title="Estimated: the provider told no figures"' in html
+
+
+def test_failed_calls_are_read_by_an_index_of_their_own_in_every_month(alice: Tenant):
+    failed_call(alice)
+    found = Usage.objects.filter(wallet_id=alice.id, error_code__gt="").order_by("-recorded_at", "-hold_id")[:51]
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'billing_usage'::regclass")
+        months = cursor.fetchone()[0]
+        cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'usage_failed'::regclass")
+        assert cursor.fetchone()[0] == months > 1
+    assert not re.search(r"Filter:.*error_code", found.explain())
 
 
 def test_filters_come_with_the_address_and_stay(alice: Tenant, owner: Client, clock: DatabaseClock):

@@ -95,7 +95,7 @@ def test_a_partition_has_what_the_table_has(clock: DatabaseClock) -> None:
     """Indexes, the foreign key to its hold, and nothing that points to usage."""
     partitions.ensure_ahead()
     indexes = "SELECT count(*) FROM pg_index WHERE indrelid = %s::regclass"
-    assert column(indexes, "billing_usage_2031_05") == column(indexes, "billing_usage") == [7]
+    assert column(indexes, "billing_usage_2031_05") == column(indexes, "billing_usage") == [8]
     assert column(
         "SELECT count(*) FROM pg_constraint WHERE conrelid = 'billing_usage_2031_05'::regclass AND contype = 'f'"
     ) == [1]
