@@ -95,6 +95,7 @@ class Hold(msgspec.Struct):
     dispatched_at: datetime | None = None
     rate_id: int | None = None
     balance_after: int | None = None  # of its usage entry; read with the hold, not a column of it
+    failed: tuple["FailedAttempt", ...] = ()  # attempts to note with it; rows of their own
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -109,6 +110,15 @@ class Entry(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     created_at: datetime
+
+
+class FailedAttempt(msgspec.Struct, frozen=True):
+    """A provider that had begun to answer when the call turned to the next one: it may bill us. `look_up_after_s` is
+    None where no single call can be asked for."""
+
+    provider: str
+    provider_ref: str
+    look_up_after_s: int | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +137,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str = ""
     error_code: str = ""
     attempts: tuple[dict[str, str | int], ...] = ()
+    failed: tuple[FailedAttempt, ...] = ()
     first_token_ms: int | None = None
     latency_ms: int | None = None
     reconciliation: str = "none"
@@ -180,6 +191,7 @@ class Mark(Command, frozen=True, kw_only=True, tag=True):
     hold_id: UUID
     provider: str
     provider_ref: str
+    failed: tuple[FailedAttempt, ...] = ()  # before this one
 
 
 class Settle(Command, frozen=True, kw_only=True, tag=True):
@@ -363,7 +375,7 @@ def _settle(books: Books, wallet: Wallet, command: Settle) -> Outcome:
     if not wallet.unlimited:
         spare = max(0, wallet.posted - wallet.held + wallet.overdraft)
         charged = min(charged, covered + spare)
-    hold.actual, hold.charged = command.actual, charged
+    hold.actual, hold.charged, hold.failed = command.actual, charged, command.receipt.failed
     if not late:
         _resolve(books, wallet, hold, "settled")
     else:
@@ -393,6 +405,7 @@ def _void(books: Books, wallet: Wallet, command: Void) -> Outcome:
         return Done(changed=False)
     _resolve(books, wallet, hold, "voided")
     if command.receipt is not None:
+        hold.failed = command.receipt.failed
         books.new_receipts.append((hold, command.receipt))
     return Done(changed=True)
 
@@ -411,6 +424,7 @@ def _mark(books: Books, command: Mark) -> Outcome:
         return Done(changed=False)
     hold.provider, hold.provider_ref = command.provider, command.provider_ref
     hold.dispatched_at = hold.dispatched_at or books.now
+    hold.failed = command.failed
     books.changed_holds.add(hold.id)
     return Done(changed=True)
 

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 
 from billing.kernel import (
     AnyCommand,
+    FailedAttempt,
     Held,
     Mark,
     Outcome,
@@ -30,6 +31,7 @@ from billing.statements import Batch
 from billing.writer import LedgerUnavailable, Writer
 
 __all__ = [
+    "FailedAttempt",
     "Held",
     "LedgerRefused",
     "LedgerUnavailable",

@@ -1,7 +1,8 @@
 """What calls cost the operator and nobody pays: each lost call once, with a reason.
 
-There are two kinds. What a settlement could not take from its wallet is derived from the hold, which is its only
-truth. Everything else is a row of `Loss`, written once per call.
+Most are derived: what a settlement could not take from its wallet, from the hold, which is its only truth; what a
+provider billed before another one answered, from the failed attempt; and what failed at a provider that tells no bill
+of one call, from the call. Everything else is a row of `Loss`, written once per call.
 """
 
 from collections.abc import Iterator
@@ -10,14 +11,19 @@ from decimal import Decimal
 from uuid import UUID
 
 import msgspec
-from django.db.models import F
+from django.db.models import F, Q
 
 from billing import money, rates
-from billing.models import Loss, Usage
+from billing.models import FailedAttempt, Hold, Loss, Usage
 
 WALLET_EXHAUSTED = "wallet_exhausted"
+FAILED_ATTEMPT = "failed_attempt"
 # Of calls that were begun and never settled. One that is settled after all is no loss any more.
 UNSETTLED = (Loss.Reason.NO_REFERENCE, Loss.Reason.UNKNOWN_TO_PROVIDER, Loss.Reason.PROVIDER_SILENT)
+# Whose bill will never be known. Who knows nothing of a call does not bill it.
+BILL_IS_UNKNOWN = Q(reconciliation=Usage.Reconciliation.NONE) | Q(
+    reconciliation=Usage.Reconciliation.GAVE_UP, reconcile_reason=Loss.Reason.PROVIDER_SILENT
+)
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -38,7 +44,8 @@ def note(hold_id: UUID, reason: Loss.Reason, cost_usd: Decimal | None = None) ->
 
 def losses(since: datetime) -> list[Lost]:
     """All losses of a span, oldest first."""
-    return sorted((*_noted(since), *_shortfalls(since)), key=lambda lost: lost.at)
+    found = (*_noted(since), *_shortfalls(since), *_failed_attempts(since), *_of_unknown_cost(since))
+    return sorted(found, key=lambda lost: lost.at)
 
 
 def _noted(since: datetime) -> Iterator[Lost]:
@@ -61,3 +68,24 @@ def _shortfalls(since: datetime) -> Iterator[Lost]:
             yield Lost(
                 usage.pk, usage.wallet_id, usage.model, usage.provider, WALLET_EXHAUSTED, cost_usd, usage.recorded_at
             )
+
+
+def _failed_attempts(since: datetime) -> Iterator[Lost]:
+    rows = FailedAttempt.objects.filter(recorded_at__gte=since).filter(Q(billed_cost_usd__gt=0) | BILL_IS_UNKNOWN)
+    for row in rows.select_related("hold"):
+        hold = row.hold
+        yield Lost(
+            hold.pk, hold.wallet_id, hold.model, row.provider, FAILED_ATTEMPT, row.billed_cost_usd, row.recorded_at
+        )
+
+
+def _of_unknown_cost(since: datetime) -> Iterator[Lost]:
+    """Calls that were not charged and whose provider may bill them without telling us how much: it had begun to
+    answer, or it was asked and their client left before it had."""
+    voided = Usage.objects.filter(hold__state=Hold.State.VOIDED, hold__resolved_at__gte=since)
+    begun = Q(hold__dispatched_at__isnull=False, hold__provider=F("provider")) & BILL_IS_UNKNOWN
+    left = Q(cancelled=True, hold__dispatched_at__isnull=True) & ~Q(attempts=[])
+    for usage in voided.filter(begun | left).select_related("hold"):
+        is_begun = usage.hold.dispatched_at is not None
+        reason = Loss.Reason.FAILED_WITHOUT_OUTPUT if is_begun else Loss.Reason.NO_REFERENCE
+        yield Lost(usage.pk, usage.wallet_id, usage.model, usage.provider, reason, None, usage.recorded_at)

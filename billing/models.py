@@ -176,6 +176,7 @@ class Hold(models.Model):
                 name="hold_to_look_up",
             ),
             models.Index(fields=["resolved_at"], condition=Q(actual__gt=F("charged")), name="hold_with_a_loss"),
+            models.Index(fields=["resolved_at"], condition=Q(state="voided"), name="hold_voided"),
         ]
 
     def __str__(self) -> str:
@@ -562,6 +563,33 @@ class Loss(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hold_id}: {self.reason}"
+
+
+class FailedAttempt(models.Model):
+    """A provider that had begun to answer a call when the call turned to another one. Its tenant never pays for it;
+    what the provider billed is the operator's loss (billing/losses.py). Looked up as usage is, by the same columns."""
+
+    hold = models.ForeignKey(Hold, models.PROTECT, related_name="failed_attempts")
+    provider = models.TextField()
+    provider_ref = models.TextField()  # the provider's id of the call; never told to tenants
+    recorded_at = models.DateTimeField()
+    reconciliation = models.CharField(max_length=9, choices=Usage.Reconciliation)
+    reconcile_at = models.DateTimeField(null=True)
+    reconcile_attempts = models.SmallIntegerField(default=0)
+    reconcile_reason = models.TextField(default="")
+    billed_cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hold", "provider", "provider_ref"], name="failed_attempt_once")]
+        indexes = [
+            models.Index(
+                fields=["reconcile_at"], condition=Q(reconciliation="pending"), name="failed_attempt_to_look_up"
+            ),
+            models.Index(fields=["recorded_at"], name="failed_attempt_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hold_id} at {self.provider}"
 
 
 class ProviderDay(models.Model):

@@ -103,6 +103,26 @@ WITH changed AS (
 SELECT 1 / (count(*) = %s)::int FROM changed
 """
 
+# The same when calls had attempts that failed after they had begun: each is noted once, however often it is told.
+UPDATE_HOLDS_WITH_FAILED_ATTEMPTS = """
+WITH x AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json) AS x(id uuid, state text, actual bigint, charged bigint,
+        resolved_at timestamptz, provider text, provider_ref text, dispatched_at timestamptz, failed json)
+), changed AS (
+    UPDATE billing_hold h SET state = x.state, actual = x.actual, charged = x.charged, resolved_at = x.resolved_at,
+        provider = x.provider, provider_ref = x.provider_ref, dispatched_at = x.dispatched_at
+    FROM x WHERE h.id = x.id RETURNING 1
+), noted AS (
+    INSERT INTO billing_failedattempt (hold_id, provider, provider_ref, recorded_at, reconciliation, reconcile_at,
+        reconcile_attempts, reconcile_reason)
+    SELECT x.id, f.provider, f.provider_ref, clock_timestamp(),
+        CASE WHEN f.look_up_after_s IS NULL THEN 'none' ELSE 'pending' END,
+        clock_timestamp() + make_interval(secs => f.look_up_after_s), 0, ''
+    FROM x, json_to_recordset(x.failed) AS f(provider text, provider_ref text, look_up_after_s integer)
+    ON CONFLICT DO NOTHING)
+SELECT 1 / (count(*) = %s)::int FROM changed
+"""
+
 INSERT_ENTRIES = """
 INSERT INTO billing_entry (wallet_id, seq, kind, contra, amount, balance_after, hold_id, idempotency_key, actor,
     reason, created_at)
@@ -155,12 +175,13 @@ class Batch:
     def writes(self) -> list[Statement]:
         """What the decisions changed; nothing changed, nothing to write."""
         books = self.books
-        changed_only = books.changed_holds - books.new_holds
+        changed_holds = [books.holds[id] for id in books.changed_holds - books.new_holds]
+        has_failed = any(hold.failed for hold in changed_holds)
         candidates = [
             _write(WRITE_WALLETS, [self._wallet(id) for id in books.changed_wallets], guarded=True),
             _write(WRITE_METERS, [books.meters[id] for id in books.changed_meters]),
             _write(INSERT_HOLDS, [books.holds[id] for id in books.new_holds]),
-            _write(UPDATE_HOLDS, [books.holds[id] for id in changed_only], guarded=True),
+            _write(UPDATE_HOLDS_WITH_FAILED_ATTEMPTS if has_failed else UPDATE_HOLDS, changed_holds, guarded=True),
             _write(INSERT_ENTRIES, books.new_entries),
             _write(INSERT_USAGE, [_usage_row(books.now, *new) for new in books.new_receipts]),
         ]
@@ -226,6 +247,7 @@ def _usage_row(now: datetime, hold: kernel.Hold, receipt: kernel.Receipt) -> dic
     row = msgspec.structs.asdict(receipt)
     row |= msgspec.structs.asdict(row.pop("usage"))
     due_s = row.pop("reconcile_after_s")
+    del row["failed"]  # rows of their own, written with the hold
     row |= {
         "hold_id": hold.id,
         "wallet_id": hold.wallet_id,

@@ -12,7 +12,7 @@ import msgspec
 
 from accounts.principals import Principal
 from billing import money
-from billing.ledger import Receipt, Settle, Settled, Void
+from billing.ledger import FailedAttempt, Receipt, Settle, Settled, Void
 from completions.answers import UsageView, usage_view
 from completions.bounds import estimated_usage
 from completions.catalog import Route
@@ -52,6 +52,7 @@ class Call:
         self.routes = routes
         self.route = routes[0]  # the one being asked, in the end the one that answered
         self.attempts: list[Attempt] = []
+        self.failed: list[FailedAttempt] = []  # after they had begun: their providers may bill us
         self.permit: Permit | None = None  # of a key with rate limits
         self.claim: Claim | None = None  # of a request with an Idempotency-Key
         self.kept: list[bytes] = []  # of a stream with a claim: what was written so far
@@ -108,13 +109,22 @@ class Call:
         return self.failure.error
 
     def turn_to(self, route: Route) -> None:
-        """Ask this route next; what an earlier one left is forgotten."""
+        """Ask this route next; of what an earlier one left, only its bill is to be heard of."""
+        if self.begun:
+            self.failed.append(FailedAttempt(self.route.provider.name, self.provider_ref, self.look_up_after_s))
         self.route = route
         self.attempt_started_s = time.monotonic()
         self.begun = False
         self.failure = self.reported = self.system_fingerprint = None
         self.provider_ref = self.finish_reason = ""
         self.output_bytes = 0
+
+    @property
+    def look_up_after_s(self) -> int | None:
+        """How long after the call its provider can be asked for the bill; None if not at all."""
+        if not self.begun or not self.provider_ref:
+            return None
+        return RECONCILED_KINDS.get(self.route.provider.kind)
 
     def attempted(self, route: Route, outcome: str) -> None:
         milliseconds = int((time.monotonic() - self.attempt_started_s) * 1000)
@@ -193,7 +203,7 @@ def ending(call: Call, rate: money.CreditRate) -> Settle | Void:
 def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool) -> Receipt:
     """Also of a call that is not charged: what had begun to answer may be billed to us, and is looked up."""
     provider = call.route.provider
-    due_s = RECONCILED_KINDS.get(provider.kind) if call.begun and call.provider_ref else None
+    due_s = call.look_up_after_s
     latency_ms = call.elapsed_ms
     return Receipt(
         model=call.route.model,
@@ -209,6 +219,7 @@ def _receipt(call: Call, usage: money.Usage, cost_pico: int, estimated: bool) ->
         finish_reason=call.finish_reason,
         error_code=call.outcome,
         attempts=tuple(call.attempts),
+        failed=tuple(call.failed),
         first_token_ms=call.first_token_ms,
         latency_ms=latency_ms,
         reconciliation="none" if due_s is None else "pending",

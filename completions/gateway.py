@@ -357,6 +357,7 @@ class Gateway:
                 hold_id=call.hold_id,
                 provider=call.route.provider.name,
                 provider_ref=call.provider_ref,
+                failed=tuple(call.failed),
             )
         )
 

@@ -3,15 +3,15 @@
 OpenRouter knows the cost of every generation, a little after it ended. A pass claims calls that are due, as many as
 the provider's pace allows, and looks them up. What the tenant paid too much is refunded at once as a `correction`
 entry; what is missing waits for an operator (billing/charges.py); what was billed for a call that the tenant got
-nothing of is the operator's loss. A claim keeps others away, and entries are keyed by the call: passes may run twice
-or side by side. Synchronous: for Celery and commands.
+nothing of, or for an attempt that another provider had to make up for, is the operator's loss. A claim keeps others
+away, and entries are keyed by the call: passes may run twice or side by side. Synchronous: for Celery and commands.
 """
 
 import logging
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from billing import ledger, losses, money, rates
 from billing.charges import correction_key, queue_extra
-from billing.models import Hold, Loss, Usage
+from billing.models import FailedAttempt, Hold, Loss, Usage
 from completions.generations import CLAIM_S, LookupFailed, Lookups, lookups, paced
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ RETRY_AFTER_S = (5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 UNKNOWN = "unknown_to_provider"
 SILENT = "provider_silent"
 PENDING = Usage.Reconciliation.PENDING
+
+Billed = Usage | FailedAttempt  # what waits for its bill, by the same columns
+KINDS: tuple[type[Billed], ...] = (Usage, FailedAttempt)
 
 
 class Pass(NamedTuple):
@@ -41,29 +44,29 @@ class Pass(NamedTuple):
 def reconcile() -> Pass:
     """One pass over the calls that are due."""
     states: Counter[str] = Counter()
-    due = Usage.objects.filter(reconciliation=PENDING, reconcile_at__lte=timezone.now())
-    for provider in due.values_list("provider", flat=True).distinct().order_by("provider"):
-        with lookups(provider) as asking:
-            states += _reconcile(asking)
+    for kind in KINDS:
+        for provider in _due(kind).values_list("provider", flat=True).distinct().order_by("provider"):
+            with lookups(provider) as asking:
+                states += _reconcile(kind, asking)
     return Pass(
         checked=states.total(),
         corrected=states[Usage.Reconciliation.CORRECTED],
         queued=states[Usage.Reconciliation.QUEUED],
-        pending=Usage.objects.filter(reconciliation=PENDING).count(),
+        pending=sum(kind.objects.filter(reconciliation=PENDING).count() for kind in KINDS),
     )
 
 
-def _reconcile(asking: Lookups) -> Counter[str]:
+def _reconcile(kind: type[Billed], asking: Lookups) -> Counter[str]:
     """The end of each call that was looked up. A provider that fails is left alone for this pass."""
     states: Counter[str] = Counter()
-    claimed = _claim(asking.provider)
+    claimed = _claim(kind, asking.provider)
     while claimed and asking.has_time:
-        usage = claimed.pop(0)
+        row = claimed.pop(0)
         try:
-            states[_check(asking, usage)] += 1
+            states[_check(asking, row)] += 1
         except LookupFailed as failure:
             logger.warning("reconciliation stopped: %s", failure)
-            states[_retry(usage, SILENT)] += 1
+            states[_retry(row, SILENT)] += 1
             if not failure.is_of_the_call:
                 break
     _give_back(asking.provider, claimed)
@@ -73,49 +76,56 @@ def _reconcile(asking: Lookups) -> Counter[str]:
 # --- whose turn it is -----------------------------------------------------------------------
 
 
-def _claim(provider: str) -> list[Usage]:
+def _due(kind: type[Billed]) -> QuerySet[Any]:
+    return kind.objects.filter(reconciliation=PENDING, reconcile_at__lte=timezone.now())
+
+
+def _claim(kind: type[Billed], provider: str) -> list[Any]:
     """Due calls of this provider that nobody else looks up now; the attempt is counted, whatever becomes of it."""
     now = timezone.now()
-    due = Usage.objects.filter(reconciliation=PENDING, reconcile_at__lte=now, provider=provider)
+    due = _due(kind).filter(provider=provider)
     with paced(provider) as allowance:
         locked = due.select_for_update(skip_locked=True, of=("self",), no_key=True).order_by("reconcile_at")
         ids = list(locked.values_list("pk", flat=True)[: allowance.left_for_settled_calls])
         until = now + timedelta(seconds=CLAIM_S)
-        Usage.objects.filter(pk__in=ids).update(reconcile_at=until, reconcile_attempts=F("reconcile_attempts") + 1)
+        kind.objects.filter(pk__in=ids).update(reconcile_at=until, reconcile_attempts=F("reconcile_attempts") + 1)
         allowance.take(len(ids))
-    mine = Usage.objects.filter(pk__in=ids).select_related("hold__rate")
-    return sorted(mine, key=lambda usage: (usage.reconcile_attempts, usage.recorded_at))
+    mine = kind.objects.filter(pk__in=ids).select_related("hold__rate")
+    return sorted(mine, key=lambda row: (row.reconcile_attempts, row.recorded_at))
 
 
-def _give_back(provider: str, claimed: list[Usage]) -> None:
+def _give_back(provider: str, claimed: list[Any]) -> None:
     """Calls that this pass did not come to are due again, as if they had not been claimed."""
-    for usage in claimed:
-        _mine(usage).update(reconcile_at=timezone.now(), reconcile_attempts=usage.reconcile_attempts - 1)
+    for row in claimed:
+        _mine(row).update(reconcile_at=timezone.now(), reconcile_attempts=row.reconcile_attempts - 1)
     if claimed:
         with paced(provider) as allowance:
             allowance.take(-len(claimed))
 
 
-def _mine(usage: Usage) -> QuerySet[Usage]:
+def _mine(row: Billed) -> QuerySet[Any]:
     """The row, as long as it is as we claimed it."""
-    attempts = usage.reconcile_attempts
-    return Usage.objects.filter(pk=usage.pk, reconciliation=PENDING, reconcile_attempts=attempts)
+    return type(row).objects.filter(pk=row.pk, reconciliation=PENDING, reconcile_attempts=row.reconcile_attempts)
 
 
 # --- one call -------------------------------------------------------------------------------
 
 
-def _check(asking: Lookups, usage: Usage) -> str:
-    generation = asking.ask(usage.provider_ref)
-    return _retry(usage, UNKNOWN) if generation is None else _compare(usage, generation.cost_usd)
+def _check(asking: Lookups, row: Billed) -> str:
+    generation = asking.ask(row.provider_ref)
+    if generation is None:
+        return _retry(row, UNKNOWN)
+    if isinstance(row, FailedAttempt):  # whatever it cost, its tenant pays another provider
+        return _store(row, Usage.Reconciliation.MATCHED, generation.cost_usd)
+    return _compare(row, generation.cost_usd)
 
 
-def _retry(usage: Usage, reason: str) -> str:
+def _retry(row: Billed, reason: str) -> str:
     """Later, or never again: with the reason of the last attempt."""
-    pauses = RETRY_AFTER_S[usage.reconcile_attempts - 1 :]
+    pauses = RETRY_AFTER_S[row.reconcile_attempts - 1 :]
     if not pauses:
-        return _store(usage, Usage.Reconciliation.GAVE_UP, reason=reason)
-    _mine(usage).update(reconcile_at=timezone.now() + timedelta(seconds=pauses[0]))
+        return _store(row, Usage.Reconciliation.GAVE_UP, reason=reason)
+    _mine(row).update(reconcile_at=timezone.now() + timedelta(seconds=pauses[0]))
     return PENDING
 
 
@@ -155,8 +165,8 @@ def _refund(usage: Usage, micro: int) -> None:
     )
 
 
-def _store(usage: Usage, state: str, billed_usd: Decimal | None = None, *, reason: str = "") -> str:
-    changed = _mine(usage).update(
+def _store(row: Billed, state: str, billed_usd: Decimal | None = None, *, reason: str = "") -> str:
+    changed = _mine(row).update(
         reconciliation=state, billed_cost_usd=billed_usd, reconcile_at=None, reconcile_reason=reason
     )
     return state if changed else PENDING

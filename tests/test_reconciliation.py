@@ -235,7 +235,7 @@ def test_a_claim_that_was_overtaken_posts_nothing(upstream: Upstream) -> None:
     """A worker that slept through its claim comes back with a bill that another has booked."""
     alice = Tenant(OPENING)
     call = settled(alice, upstream, LESS)
-    stale = reconciliation._claim(upstream[1].name)[0]
+    stale = reconciliation._claim(Usage, upstream[1].name)[0]
     due(call)
     assert reconciliation.reconcile().corrected == 1
     assert reconciliation._compare(stale, Decimal("0.01")) == "pending"
