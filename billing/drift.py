@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from billing import notices
 from billing.models import ProviderDay
 
 logger = logging.getLogger(__name__)
@@ -102,15 +103,19 @@ def _store(day: date, provider: str, model: str, ours: Ours, bill: Bill) -> None
         "checked_at": now,
     }
     row, _ = ProviderDay.objects.update_or_create(day=day, provider=provider, model=model, defaults=figures)
+    _alert(row, now)
+
+
+def _alert(row: ProviderDay, now: datetime) -> None:
+    """The first to find the difference tells of it; who finds none ends the alert."""
     mine = ProviderDay.objects.filter(pk=row.pk)
-    if not is_above_threshold(ours.expected_usd, bill.cost_usd):
+    if not is_above_threshold(row.expected_usd, row.reported_usd):
         mine.update(alerted_at=None)
     elif mine.filter(alerted_at=None).update(alerted_at=now):
+        billed, expected = (f"{usd.normalize():f}" for usd in (row.reported_usd, row.expected_usd))
         logger.error(
-            "%s billed %s USD for %s on %s, we expected %s",
-            provider,
-            f"{bill.cost_usd.normalize():f}",
-            model,
-            day,
-            f"{ours.expected_usd.normalize():f}",
+            "%s billed %s USD for %s on %s, we expected %s", row.provider, billed, row.model, row.day, expected
         )
+        figures = {"provider": row.provider, "model": row.model, "day": str(row.day)}
+        figures |= {"billed_usd": billed, "expected_usd": expected}
+        notices.notify_operator("provider.drift", f"drift:{row.pk}:{now.isoformat()}", figures)

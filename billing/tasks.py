@@ -1,11 +1,12 @@
 """Celery's share of the books. Every task is short, carries no data and may run twice or side by side."""
 
 import logging
+from datetime import UTC, datetime
 
 from celery import shared_task
 from django.conf import settings
 
-from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files, verifier
+from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files, verifier, watch
 from billing.payments import auto_top_up
 
 logger = logging.getLogger(__name__)
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="billing.tasks.roll_up")
 def roll_up() -> None:
-    logger.info("rolled up usage into %d rows", rollups.roll_up())
+    logger.debug("rolled up usage into %d rows", rollups.roll_up())
 
 
 @shared_task(name="billing.tasks.check_alerts")
@@ -54,7 +55,6 @@ def top_up_wallets() -> None:
     paid = auto_top_up.run()
     if paid:
         logger.info("topped up %d wallets", paid)
-    logger.debug("rolled up usage into %d rows", rollups.roll_up())
 
 
 @shared_task(name="billing.tasks.keep_partitions")
@@ -82,5 +82,15 @@ def verify_all() -> None:
 
 
 def tell(result: verifier.Result | None) -> None:
-    for violation in result.violations[: verifier.VIOLATIONS_KEPT] if result else ():
+    if result is None or not result.violations:
+        return
+    for violation in result.violations[: verifier.VIOLATIONS_KEPT]:
         logger.critical("the books are wrong: %s: %s: %s", *violation)
+    invariants = sorted({violation.invariant for violation in result.violations})
+    figures = {"violations": len(result.violations), "invariants": "; ".join(invariants)}
+    notices.notify_operator("ledger.violations", f"violations:{datetime.now(UTC):%Y-%m-%d}", figures)
+
+
+@shared_task(name="billing.tasks.look_for_trouble")
+def look_for_trouble() -> None:
+    watch.look()

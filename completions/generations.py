@@ -162,15 +162,19 @@ class Allowance:
     def __init__(self, pace: models.LookupPace, now: datetime) -> None:
         self.free_at = max(pace.free_at, now - timedelta(minutes=1))
         filled = (now - self.free_at) * settings.RECONCILE_PER_MINUTE // timedelta(minutes=1)
-        self.left = 0 if pace.paused_until > now else max(0, min(CALLS_PER_PASS, filled))
+        self._filled = 0 if pace.paused_until > now else max(0, filled)
+
+    @property
+    def left(self) -> int:
+        return min(CALLS_PER_PASS, self._filled)
 
     @property
     def left_for_settled_calls(self) -> int:
         """A tenth is kept for the sweeper: a backlog of settled calls can wait, credits that are held cannot."""
-        return max(0, self.left - settings.RECONCILE_PER_MINUTE // 10)
+        return min(CALLS_PER_PASS, max(0, self._filled - settings.RECONCILE_PER_MINUTE // 10))
 
     def take(self, calls: int) -> None:
-        self.left -= calls
+        self._filled -= calls
         self.free_at += calls * timedelta(minutes=1) / settings.RECONCILE_PER_MINUTE
 
 

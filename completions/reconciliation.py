@@ -103,7 +103,7 @@ def _give_back(provider: str, claimed: list[Any]) -> None:
             allowance.take(-len(claimed))
 
 
-def _mine(row: Billed) -> QuerySet[Any]:
+def _mine(row: Any) -> QuerySet[Any]:
     """The row, as long as it is as we claimed it."""
     return type(row).objects.filter(pk=row.pk, reconciliation=PENDING, reconcile_attempts=row.reconcile_attempts)
 

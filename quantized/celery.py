@@ -24,6 +24,7 @@ EXPIRE_EVERY_S = 180
 TOP_UP_EVERY_S = 60
 ROLL_UP_EVERY_S = 60
 VERIFY_EVERY_S = 300
+WATCH_EVERY_S = 300
 
 app = Celery("quantized")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -90,6 +91,11 @@ def set_schedule(sender: Celery, **_: Any) -> None:
             "task": "billing.tasks.verify_new",
             "schedule": VERIFY_EVERY_S,
             "options": {"expires": VERIFY_EVERY_S},
+        },
+        "look-for-trouble": {
+            "task": "billing.tasks.look_for_trouble",
+            "schedule": WATCH_EVERY_S,
+            "options": {"expires": WATCH_EVERY_S},
         },
         "verify-all": {
             "task": "billing.tasks.verify_all",

@@ -389,8 +389,9 @@ ANTHROPIC_ADMIN_KEY = env.str("ANTHROPIC_ADMIN_KEY", default="")
 OPENROUTER_MANAGEMENT_KEY = env.str("OPENROUTER_MANAGEMENT_KEY", default="")
 DRIFT_ALERT_PERCENT = decimal("DRIFT_ALERT_PERCENT", "2")
 DRIFT_ALERT_USD = decimal("DRIFT_ALERT_USD", "1")
-if DRIFT_ALERT_PERCENT < 0 or DRIFT_ALERT_USD < 0:
-    raise ImproperlyConfigured("DRIFT_ALERT_PERCENT and DRIFT_ALERT_USD must be at least 0")
+LOSS_ALERT_USD = decimal("LOSS_ALERT_USD", "10")
+if DRIFT_ALERT_PERCENT < 0 or DRIFT_ALERT_USD < 0 or LOSS_ALERT_USD < 0:
+    raise ImproperlyConfigured("DRIFT_ALERT_PERCENT, DRIFT_ALERT_USD and LOSS_ALERT_USD must be at least 0")
 
 # --- Payments -------------------------------------------------------------------------------
 

@@ -200,6 +200,12 @@ def test_the_pace_bounds_a_pass(upstream: Upstream, settings: Any) -> None:
     assert reconciliation.reconcile() == Pass(checked=1, corrected=1, queued=0, pending=0)
 
 
+def test_a_pace_beyond_what_a_pass_can_do_leaves_room_for_settled_calls(upstream: Upstream, settings: Any) -> None:
+    settings.RECONCILE_PER_MINUTE = 100_000
+    settled(Tenant(OPENING), upstream, LESS)
+    assert reconciliation.reconcile() == Pass(checked=1, corrected=1, queued=0, pending=0)
+
+
 def test_three_tasks_at_once_look_every_call_up_once(live_db: None) -> None:
     with openrouter() as upstream:
         tenants = [Tenant(OPENING) for _ in range(3)]

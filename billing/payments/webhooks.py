@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from msgspec import Struct
 
 from accounts.services import as_uuid
+from billing import notices
 from billing.payments import account
 from billing.payments.account import Mismatch
 from billing.payments.models import Dispute, Payment, StripeCustomer, StripeEvent
@@ -287,6 +288,17 @@ def _alert(payment: Payment, said: DisputeSaid) -> None:
         said.id,
         said.amount,
         said.reason or "not said",
+    )
+    notices.notify_operator(
+        "payment.disputed",
+        f"dispute:{said.id}",
+        {
+            "payment": str(payment.pk),
+            "organization": str(payment.organization_id),
+            "dispute": said.id,
+            "cents": said.amount,
+            "reason": said.reason or "not said",
+        },
     )
 
 

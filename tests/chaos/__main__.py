@@ -27,9 +27,11 @@ CLIENTS = 16
 # Most credits there are, hardly any, and no bound: the floor has to hold for the second.
 TENANTS = (("--credits", "1000000000"), ("--credits", "400000"), ("--unlimited",))
 QUIET_WITHIN_S = 120.0
-PENDING = "SELECT count(*) FROM billing_usage WHERE reconciliation = 'pending'"
 # The pauses between look-ups are for providers that need hours; here time may pass faster.
-MAKE_DUE = "UPDATE billing_usage SET reconcile_at = now() WHERE reconciliation = 'pending'"
+MAKE_DUE = (
+    "UPDATE billing_usage SET reconcile_at = now() WHERE reconciliation = 'pending'",
+    "UPDATE billing_failedattempt SET reconcile_at = now() WHERE reconciliation = 'pending'",
+)
 
 
 def main() -> int:
@@ -67,17 +69,21 @@ def run(stack: Stack, seconds: float, seed: int) -> dict[str, Any]:
     clients = [Client(n, api_key, list(stack.ports.values()), seed * 1000 + n) for n, (_, api_key) in enumerate(keys)]
     faults = Faults(stack, seed)
     load_and_break(clients, faults, seconds)
+    ended_s = time.monotonic()
     become_quiet(stack)
+    quiet_s = time.monotonic() - ended_s
     told = [one for client in clients for one in client.told]
-    calls = stack.sandbox.calls
+    calls = stack.calls
     rate = CreditRate.of(Decimal(stack.env.get("CREDITS_PER_USD", "100")), Decimal(stack.env.get("MARGIN", "0.05")))
-    found = audit(stack.env["DATABASE_URL"], calls, told, [key_id for key_id, _ in keys], rate)
+    key_ids = [key_id for key_id, _ in keys]
+    found = audit(stack.env["DATABASE_URL"], calls, told, key_ids, rate, faults.killed, faults.polite)
     verified = stack.manage("verifyledger")
-    if stack.sandbox.counters["received"] != len(calls):
+    if stack.received != len(calls):
         found.wrong.append("the sandbox has forgotten calls: a shorter run, please")
     found.wrong += [str(violation) for violation in verified["violations"]]
     found.wrong += [f"a server ended with code {code} after SIGTERM" for code in faults.polite_exits if code]
-    return figures_of(seed, stack, faults, told, found, verified)
+    found.wrong += [f"settlements are still spooled in {name}" for name in stack.note_spool()]
+    return figures_of(seed, stack, faults, told, found, verified) | {"seconds until quiet": round(quiet_s)}
 
 
 def tenant_key(stack: Stack, number: int) -> tuple[UUID, str]:
@@ -96,16 +102,15 @@ def load_and_break(clients: list[Client], faults: Faults, seconds: float) -> Non
     striker = threading.Thread(target=faults.run, args=(until_s, over), name="faults")
     striker.start()
     try:
-        asyncio.run(all_of(clients, until_s))
+        asyncio.run(all_of(clients, over))
     finally:
-        over.set()
         striker.join()
     if faults.trouble is not None:
         raise faults.trouble
 
 
-async def all_of(clients: list[Client], until_s: float) -> None:
-    await asyncio.gather(*(client.run(until_s) for client in clients))
+async def all_of(clients: list[Client], over: threading.Event) -> None:
+    await asyncio.gather(*(client.run(over) for client in clients))
 
 
 def become_quiet(stack: Stack) -> None:
@@ -114,9 +119,10 @@ def become_quiet(stack: Stack) -> None:
     while time.monotonic() < deadline_s:
         swept = stack.manage("sweepholds")
         with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
-            connection.execute(MAKE_DUE)
+            for statement in MAKE_DUE:
+                connection.execute(statement)
         reconciled = stack.manage("reconcile")
-        if not swept["pending"] and not reconciled["pending"] and not list(stack.root.glob("spool/*.jsonl")):
+        if not swept["pending"] and not reconciled["pending"] and not stack.note_spool():
             return
         time.sleep(1)
     print(f"not quiet after {QUIET_WITHIN_S:.0f} s: {swept}, {reconciled}", file=sys.stderr)
@@ -125,15 +131,18 @@ def become_quiet(stack: Stack) -> None:
 def figures_of(
     seed: int, stack: Stack, faults: Faults, told: list[Told], found: Audit, verified: dict[str, Any]
 ) -> dict[str, Any]:
-    statuses = Counter("left" if one.left else str(one.status or "no answer") for one in told)
+    statuses = Counter("left" if one.left else f"{one.status or 'no answer'} {one.code}".strip() for one in told)
     return {
         "seed": seed,
         "requests": len(told),
         "as their clients saw them": dict(sorted(statuses.items())),
-        "upstream calls": len(stack.sandbox.calls),
+        "upstream calls": len(stack.calls),
         "served": found.served,
         "of these": found.ends,
         "blows": dict(sorted(faults.counts.items())),
+        "ended while their server was stopping": found.asked_of_the_leaving,
+        "idempotent requests answered more than once, alike": found.twins,
+        "files of spooled settlements, replayed": len(stack.spooled),
         "starts": dict(sorted(stack.starts.items())),
         "entries": verified["entries"],
         "violations": len(verified["violations"]),
@@ -148,12 +157,23 @@ def tell(figures: dict[str, Any], options: argparse.Namespace) -> None:
         return
     for name, figure in figures.items():
         if name == "wrong":
-            print("\n".join(figure[:50]))
+            continue
         elif isinstance(figure, dict):
             print(f"{name}")
             print("\n".join(f"    {word:<62} {count:>7,}" for word, count in figure.items()))
         else:
             print(f"{name:<66} {figure:>7,}" if name != "seed" else f"{name:<66} {figure:>7}")
+    print("\n".join(figures["wrong"][:50]))
+    print(verdict(figures))
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    blows = sum(figures["blows"].values())
+    if figures["wrong"]:
+        return (
+            f"FAILED: {figures['lost or wrong']:,} lost or wrong after {blows} blows; again with SEED={figures['seed']}"
+        )
+    return f"PASSED: {figures['served']:,} calls served, {blows} blows, 0 lost, 0 charged twice, 0 mistold"
 
 
 if __name__ == "__main__":

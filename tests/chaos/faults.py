@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
+from typing import NamedTuple
 
 import psycopg
 
@@ -17,29 +18,44 @@ KINDS = (
     "kill -9 of a server",
     "immediate stop of PostgreSQL",
     "kill -9 of the worker",
+    "kill -9 of beat",
     "restart of Redis",
     "SIGTERM of a server",
+    "SIGTERM of a server without PostgreSQL",
     "connections to PostgreSQL cut",
 )
+
+
+class Span(NamedTuple):
+    """When something was done to a server, in Unix seconds."""
+
+    port: int
+    began_at: float
+    ended_at: float
 
 
 class Faults:
     def __init__(self, stack: Stack, seed: int) -> None:
         self.counts: Counter[str] = Counter()
         self.polite_exits: list[int] = []
+        self.polite: list[Span] = []  # stops with everything else in order: no client may be left without a word
+        self.killed: list[Span] = []  # from the blow until the next life is ready: calls may be left open
         self._stack = stack
         self._random = random.Random(seed)
         self._order: list[str] = []
         self.trouble: BaseException | None = None
 
     def run(self, until_s: float, over: threading.Event) -> None:
-        """In a thread of its own; what goes wrong here is raised by whoever joins it."""
+        """In a thread of its own, until the time is over and every kind was struck; then `over` is set. What goes wrong
+        here is raised by whoever joins it."""
         try:
-            while time.monotonic() < until_s and not over.is_set():
+            while time.monotonic() < until_s or len(self.counts) < len(KINDS):
                 self._strike(self._next())
-                over.wait(self._random.uniform(*PAUSE_S))
+                time.sleep(self._random.uniform(*PAUSE_S))
         except BaseException as error:
             self.trouble = error
+        finally:
+            over.set()
 
     def _next(self) -> str:
         if not self._order:
@@ -50,16 +66,29 @@ class Faults:
         server = self._random.choice(list(self._stack.ports))
         match kind:
             case "kill -9 of a server":
+                began_at = time.time()
                 self._stack.kill(server)
                 self._outage()
                 self._start(server)
-            case "kill -9 of the worker":
-                self._stack.kill("worker")
+                self.killed.append(Span(self._stack.ports[server], began_at, time.time()))
+            case "kill -9 of the worker" | "kill -9 of beat":
+                name = kind.split()[-1]
+                self._stack.kill(name)
                 self._outage()
-                self._start("worker")
+                self._start(name)
             case "SIGTERM of a server":
+                began_at = time.time()
                 self.polite_exits.append(self._stack.terminate(server))
+                self.polite.append(Span(self._stack.ports[server], began_at, time.time()))
                 self._start(server)
+            case "SIGTERM of a server without PostgreSQL":
+                began_at = time.time()
+                self._stack.stop_postgres_at_once()
+                self.polite_exits.append(self._stack.terminate(server))
+                self._stack.note_spool()
+                self._stack.start_postgres()
+                self._start(server)
+                self.killed.append(Span(self._stack.ports[server], began_at, time.time()))
             case "immediate stop of PostgreSQL":
                 self._stack.stop_postgres_at_once()
                 self._outage()

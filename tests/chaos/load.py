@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 import time
 from typing import Any
 
@@ -10,10 +11,12 @@ import httptools
 import msgspec
 
 from quantized.devstack.processes import HOST
+from tests.chaos.stack import FLAKY, FLAKY_MODEL
 
 PATIENCE_S = 30.0
+REST_S = 0.1  # after a refusal
 OPENROUTER, ANTHROPIC = "openrouter", "anthropic"
-MODELS = {OPENROUTER: "openai/gpt-4.1-mini", ANTHROPIC: "anthropic/claude-haiku-4.5"}
+MODELS = {OPENROUTER: "openai/gpt-4.1-mini", ANTHROPIC: "anthropic/claude-haiku-4.5", FLAKY: FLAKY_MODEL}
 # What a provider may do, and how often: most of the time, answer.
 FAULTS = (
     *[""] * 24,
@@ -49,6 +52,10 @@ class Told(msgspec.Struct, kw_only=True):
     ended_at: float = 0.0
     status: int = 0  # 0: no answer
     generation: str = ""
+    port: int = 0
+    idempotency_key: str = ""
+    code: str = ""  # of an error
+    said: str = ""  # the answer's text
     used: int | None = None
     remaining: int | None = None
     is_whole: bool = False
@@ -67,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True):
     directive: str
     leave_after_bytes: int | None  # of the answer; None: stay
     leave_after_s: float | None
-    twins: bool  # two at once with the same Idempotency-Key
+    twins: bool  # two at once with the same Idempotency-Key, and once more when they have ended
 
 
 def plan(random: random.Random) -> Plan:
@@ -75,7 +82,7 @@ def plan(random: random.Random) -> Plan:
     pace = f"tokens={random.randint(3, 60)} delay_ms={random.choice([0, 0, 5, 30])}"
     leaves = random.random()
     return Plan(
-        provider=random.choice([OPENROUTER, OPENROUTER, OPENROUTER, ANTHROPIC]),
+        provider=random.choice([OPENROUTER, OPENROUTER, OPENROUTER, ANTHROPIC, FLAKY]),
         stream=stream,
         directive=f"{pace} {random.choice(FAULTS)}",
         leave_after_bytes=random.randint(1, 4000) if leaves < 0.12 else None,
@@ -111,20 +118,28 @@ class Client:
         self._ports = ports
         self._random = random.Random(seed)
 
-    async def run(self, until_s: float) -> None:
-        while time.monotonic() < until_s:
+    async def run(self, over: threading.Event) -> None:
+        while not over.is_set():
             chosen = plan(self._random)
             if chosen.twins:
                 key = f"twin-{self.number}-{len(self.told)}"
-                await asyncio.gather(self._call(chosen, key, 0), self._call(chosen, key, 1))
+                tag = f"chaos-{self.number}-{len(self.told)}."  # the same request, to the letter
+                await asyncio.gather(self._call(chosen, key, tag), self._call(chosen, key, tag))
+                await self._call(chosen, key, tag)
             else:
                 await self._call(chosen)
-            if self.told[-1].status == 0:
-                await asyncio.sleep(0.1)  # nobody there: come again
+            if self.told[-1].status != 200:
+                await asyncio.sleep(REST_S)  # nobody there, or no credits: come again
 
-    async def _call(self, chosen: Plan, idempotency_key: str = "", twin: int = 0) -> None:
-        told = Told(client=self.number, number=len(self.told), provider=chosen.provider, began_at=time.time())
-        tag = self.told[-1].tag if twin else told.tag  # the same request, to the letter
+    async def _call(self, chosen: Plan, idempotency_key: str = "", tag: str = "") -> None:
+        told = Told(
+            client=self.number,
+            number=len(self.told),
+            provider=chosen.provider,
+            began_at=time.time(),
+            idempotency_key=idempotency_key,
+        )
+        tag = tag or told.tag
         self.told.append(told)
         answer = Answer()
         try:
@@ -136,7 +151,8 @@ class Client:
         read(answer, told)
 
     async def _exchange(self, sent: bytes, chosen: Plan, answer: Answer, told: Told) -> None:
-        reader, writer = await asyncio.open_connection(HOST, self._random.choice(self._ports))
+        told.port = self._random.choice(self._ports)
+        reader, writer = await asyncio.open_connection(HOST, told.port)
         try:
             writer.write(sent)
             while not answer.is_complete:
@@ -173,7 +189,7 @@ def request(chosen: Plan, tag: str, api_key: str, idempotency_key: str) -> bytes
         f"authorization: Bearer {api_key}",
         "content-type: application/json",
         f"content-length: {len(content)}",
-        f"x-quantized-provider: {chosen.provider}",
+        *([f"x-quantized-provider: {chosen.provider}"] if chosen.provider != FLAKY else []),
         "connection: close",
         *([f"idempotency-key: {idempotency_key}"] if idempotency_key else []),
         "",
@@ -195,6 +211,12 @@ def read(answer: Answer, told: Told) -> None:
     else:
         decoded = [json.loads(answer.body)] if told.is_whole and answer.body else []
     for event in decoded:
-        told.is_error = told.is_error or "error" in event
+        if "error" in event:
+            told.is_error, told.code = True, str(event["error"]["code"])
+        told.said += "".join(said_in(choice) for choice in event.get("choices", ()))
         if usage := event.get("usage"):
             told.used, told.remaining = usage["credits_used"], usage["credits_remaining"]
+
+
+def said_in(choice: dict[str, Any]) -> str:
+    return (choice.get("delta") or choice.get("message") or {}).get("content") or ""

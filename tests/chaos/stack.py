@@ -14,11 +14,39 @@ import requests
 
 from completions.sandbox import cards
 from completions.sandbox.app import Config
+from completions.sandbox.calls import Call
 from completions.sandbox.server import SandboxServer
 from quantized.devstack.places import CHECKOUT, make_private, socket_directory
 from quantized.devstack.postgres import identity, start_postgres
 from quantized.devstack.processes import HOST, Process, Processes, free_port
 from quantized.devstack.valkey import start_valkey
+
+# A provider that takes every call and fails it before a word of output, at the full price: the next route answers.
+FLAKY = "flaky"
+FLAKY_MODEL = "chaos/two-routes"
+PROVIDE_FLAKY = f"""
+from completions.models import Provider
+provider = Provider(name="{FLAKY}", kind="openrouter", base_url="%s", allow_plain_http=True)
+provider.set_secret("sandbox")
+provider.save()
+"""
+FLAKY_ROUTES = f"""
+[[models]]
+id = "{FLAKY_MODEL}"
+name = "Two routes"
+owned_by = "chaos"
+created = 2026-11-26
+"""
+FLAKY_ROUTE = """
+[[models.routes]]
+provider = "{provider}"
+upstream_model = "openai/gpt-4.1-mini"
+priority = {priority}
+capabilities = []
+context_length = 1_000_000
+max_output_tokens = 32_000
+price = {{ input = 0.40, output = 1.60 }}
+"""
 
 MANAGE = (sys.executable, str(CHECKOUT / "manage.py"))
 CELERY = (sys.executable, "-m", "celery", "-A", "quantized")
@@ -30,7 +58,8 @@ TIMES = {
     "DRAIN_MAX_S": "4",
     "UPSTREAM_READ_TIMEOUT_S": "3",
     "SWEEP_EVERY_S": "1",
-    "SHUTDOWN_GRACE_S": "12",
+    "SHUTDOWN_GRACE_S": "4",
+    "RECONCILE_PER_MINUTE": "100000",
     "CIRCUIT_FAILURES": "50",
     "CIRCUIT_OPEN_S": "1",
 }
@@ -46,16 +75,20 @@ class Stack:
         make_private(self.sockets, identity().socket_owner_uid)
         claudes, others = cards.read(cards.CATALOG, "anthropic"), cards.read(cards.CATALOG, "openrouter")
         self.sandbox = SandboxServer(Config(cards=others, claudes=claudes, default="generation_ms=0", keep=True))
+        failing = "generation_ms=0 fault=invalid_json"
+        self.flaky = SandboxServer(Config(cards=others, claudes=claudes, default=failing, keep=True))
         self.ports = {"server-1": free_port(), "server-2": free_port()}
         self.running: dict[str, Process] = {}
         self.starts: dict[str, int] = {}
+        self.spooled: set[str] = set()  # files of settlements that were ever seen
         self.env: dict[str, str] = {}
 
     def start(self) -> None:
         self.sandbox.__enter__()
+        self.flaky.__enter__()
         self.env = self._environment(self._start_postgres(), self._start_redis())
         self.manage("migrate", "--verbosity", "0", decode=False)
-        self.manage("loadcatalog", str(CHECKOUT / "catalog.toml"))
+        self._load_catalog()
         for name in ("server-1", "server-2", "worker", "beat"):
             self.start_product(name)
         self.processes.await_ready()
@@ -63,6 +96,24 @@ class Stack:
     def close(self) -> None:
         self.processes.stop_all()
         self.sandbox.__exit__(None, None, None)
+        self.flaky.__exit__(None, None, None)
+
+    @property
+    def calls(self) -> list[Call]:
+        """What both providers served."""
+        return [*self.sandbox.calls, *self.flaky.calls]
+
+    @property
+    def received(self) -> int:
+        return sum(sandbox.counters["received"] for sandbox in (self.sandbox, self.flaky))
+
+    def _load_catalog(self) -> None:
+        self.manage("loadcatalog", str(CHECKOUT / "catalog.toml"))
+        self.manage("shell", "-c", PROVIDE_FLAKY % self.flaky.base_url, decode=False)
+        routes = (FLAKY_ROUTE.format(provider=name, priority=n) for n, name in enumerate((FLAKY, "openrouter")))
+        more = self.root / "two-routes.toml"
+        more.write_text(FLAKY_ROUTES + "".join(routes))
+        self.manage("loadcatalog", str(more))
 
     def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
         told = {
@@ -143,6 +194,12 @@ class Stack:
         code = process.popen.wait(60)
         self.processes.stop(process)
         return code
+
+    def note_spool(self) -> list[str]:
+        """The files of settlements that wait for the next start, also remembered."""
+        names = [path.name for path in self.root.glob("spool/*.jsonl")]
+        self.spooled.update(names)
+        return names
 
     def forget_dead(self) -> None:
         self.processes.stop(*[process for process in self.processes.running if process.has_ended()])
