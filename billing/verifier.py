@@ -5,7 +5,8 @@ that disagree. `run()` does the same and keeps the result (VerifierRun); when al
 checkpoints, in the same statement, from which an incremental run goes on.
 
 A complete run reads everything. An incremental one takes what is below the checkpoints for right: it reads newer
-entries, recent holds with their usage, all wallets and open holds, and hours that became final; of meters the totals.
+entries, recent holds with their usage, all wallets and open holds, hours that became final, and what is not of calls
+(extra charges, payments, vouchers, lots); of meters the totals.
 Whoever changes what is older is found by the next complete run.
 """
 
@@ -207,6 +208,46 @@ UNION ALL
 SELECT 'attempts are those of the calls', provider,
        format('%%s %%s: off by %%s attempts, %%s ms', hour, outcome, sum(attempts), sum(milliseconds))
 FROM attempted GROUP BY model, provider, outcome, hour HAVING (sum(attempts), sum(milliseconds)) <> (0, 0)
+UNION ALL
+SELECT 'an extra charge took what its entry says', x.id::text,
+       format('%%s, took %%s, entry %%s', x.state, x.taken_micro, e.amount)
+FROM billing_extracharge x LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry
+    WHERE wallet_id = x.wallet_id AND idempotency_key = format('recon:%%s:%%s', x.hold_id, x.version)
+    OFFSET 0) e ON true
+WHERE coalesce(e.amount, 0) <> -x.taken_micro OR e.kind <> 'correction'
+UNION ALL
+SELECT 'a payment moved what it says', p.id::text,
+       format('%%s of %%s, %%s taken back; entries %%s and %%s', p.state, p.credits_micro, p.taken_back_micro, e.amount,
+              coalesce(b.amount, 0))
+FROM billing_payment p LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry
+    WHERE wallet_id = p.organization_id AND idempotency_key = format('payment:%%s', p.id) OFFSET 0) e ON true,
+LATERAL (
+    SELECT sum(amount) AS amount FROM generate_series(0, p.movements - 1) AS movement(number), LATERAL (
+        SELECT amount FROM billing_entry
+        WHERE wallet_id = p.organization_id AND idempotency_key = format('payment:%%s:%%s', p.id, number)
+          AND kind = 'refund' OFFSET 0) moved) b
+WHERE (p.paid_at IS NOT NULL) <> (e.amount IS NOT NULL) OR e.amount <> p.credits_micro OR e.kind <> 'purchase'
+   OR coalesce(b.amount, 0) <> -p.taken_back_micro
+UNION ALL
+SELECT 'a redeemed voucher is one grant', v.id::text,
+       format('entry %%s of %%s; is %%s of %%s', v.entry_seq, t.amount_micro, e.seq, e.amount)
+FROM billing_voucher v JOIN billing_voucherbatch t ON t.id = v.batch_id LEFT JOIN LATERAL (
+    SELECT seq, kind, amount FROM billing_entry
+    WHERE wallet_id = v.organization_id AND idempotency_key = format('voucher:%%s', v.id) OFFSET 0) e ON true
+WHERE v.redeemed_at IS NOT NULL AND (e.seq, e.kind, e.amount) IS DISTINCT FROM (v.entry_seq, 'grant', t.amount_micro)
+UNION ALL
+SELECT 'a lot is its grant, and what expired of it', l.id::text,
+       format('%%s, %%s expired; entries %%s and %%s', l.amount, l.expired, g.amount, coalesce(-x.amount, 0))
+FROM billing_lot l LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry WHERE wallet_id = l.wallet_id AND seq = l.granted_seq OFFSET 0) g ON true,
+LATERAL (
+    SELECT sum(amount) AS amount FROM generate_series(0, l.expiries - 1) AS expiry(number), LATERAL (
+        SELECT amount FROM billing_entry
+        WHERE wallet_id = l.wallet_id AND idempotency_key = format('expiry:%%s:%%s', l.id, number) AND kind = 'expiry'
+        OFFSET 0) taken) x
+WHERE (g.kind, g.amount) IS DISTINCT FROM ('grant', l.amount) OR coalesce(-x.amount, 0) <> l.expired
 """  # noqa: S608 - of constants
 
 FOUND = f"found (invariant, subject, detail) AS MATERIALIZED ({VIOLATIONS})"

@@ -2,13 +2,18 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
-from billing import ledger, rollups, verifier
+from accounts.services import create_user
+from billing import ledger, lots, rollups, verifier, vouchers
+from billing.charges import charge_extra, queue_extra
+from billing.models import Hold, Lot, Payment, Voucher
+from billing.payments import account
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do
 
@@ -22,6 +27,9 @@ ALTER TABLE billing_entry DISABLE TRIGGER USER, DROP CONSTRAINT entry_usage_take
 ALTER TABLE billing_hold DISABLE TRIGGER USER, DROP CONSTRAINT hold_state_consistent,
     DROP CONSTRAINT hold_charged_within_actual;
 ALTER TABLE billing_wallet DROP CONSTRAINT wallet_above_floor;
+ALTER TABLE billing_payment DISABLE TRIGGER USER;
+ALTER TABLE billing_voucher DISABLE TRIGGER USER;
+ALTER TABLE billing_lot DISABLE TRIGGER USER;
 DROP INDEX entry_call_charged_once;
 """
 
@@ -108,6 +116,10 @@ INVARIANTS = (
     ROLLUP := "roll-ups are the sums of usage",
     PROVIDED := "providers' hours are the sums of roll-ups",
     ATTEMPTED := "attempts are those of the calls",
+    EXTRA := "an extra charge took what its entry says",
+    PAYMENT := "a payment moved what it says",
+    VOUCHER := "a redeemed voucher is one grant",
+    LOT := "a lot is its grant, and what expired of it",
 )
 
 
@@ -343,3 +355,80 @@ def test_attempts_that_disappeared_from_their_call(world: World) -> None:
 def test_the_hour_that_still_runs_is_not_compared(world: World) -> None:
     tamper("UPDATE billing_usagehour SET charged = 7 WHERE hour = '2026-11-18 12:00+00'")
     assert verifier.violations() == []
+
+
+# --- What is not of calls ---------------------------------------------------------------------
+
+
+class Deeds(NamedTuple):
+    """An extra charge taken, a payment of which a part went back, a voucher redeemed, a lot that expired."""
+
+    alice: Tenant
+    extra: int
+    payment: UUID
+    voucher: int
+    lot: int
+
+
+@pytest.fixture
+def deeds() -> Deeds:
+    clock = DatabaseClock(HALF_PAST_TEN)
+    alice = Tenant(1_000)
+    hold = alice.hold(100)
+    do(alice.settle(hold, 60))
+    extra = charge_extra(queue_extra(Hold.objects.get(pk=hold), 40, Decimal(1)).pk, actor="carol", reason="dearer")
+    payment = Payment.objects.create(organization_id=alice.id, kind="checkout", amount_cents=100, credits_micro=700)
+    with transaction.atomic():
+        account.pay(account.locked(payment.pk), 100, "usd")
+    with transaction.atomic():
+        marked = account.locked(payment.pk)
+        marked.refunded_cents = 50
+        account.settle_up(marked)
+    user = create_user(f"alice-{uuid4()}@example.org")
+    _, [code] = vouchers.create_batch("Spring", 1, 300, credit_days=1, created_by="carol")
+    vouchers.redeem(alice.id, code, user.pk)
+    lot = Lot.objects.get(wallet_id=alice.id)
+    clock.set(datetime.now(UTC) + timedelta(days=2))
+    assert lots.expire_in(alice.id) == 300
+    assert alice.wallet == (1_000 - 60 - 40 + 350, 0, 7)
+    assert verifier.violations() == []
+    return Deeds(alice, extra.pk, payment.pk, Voucher.objects.get(organization_id=alice.id).pk, lot.pk)
+
+
+@pytest.mark.parametrize(
+    ("sql", "invariant", "of"),
+    [
+        ("UPDATE billing_extracharge SET taken_micro = 39 WHERE id = %s", EXTRA, "extra"),
+        ("UPDATE billing_payment SET credits_micro = 701 WHERE id = %s", PAYMENT, "payment"),
+        ("UPDATE billing_payment SET taken_back_micro = 300 WHERE id = %s", PAYMENT, "payment"),
+        ("UPDATE billing_payment SET movements = 0 WHERE id = %s", PAYMENT, "payment"),
+        ("UPDATE billing_payment SET state = 'failed', paid_at = NULL WHERE id = %s", PAYMENT, "payment"),
+        ("UPDATE billing_voucher SET entry_seq = 1 WHERE id = %s", VOUCHER, "voucher"),
+        ("UPDATE billing_lot SET amount = 301 WHERE id = %s", LOT, "lot"),
+        ("UPDATE billing_lot SET expired = 299 WHERE id = %s", LOT, "lot"),
+        ("UPDATE billing_lot SET expiries = 0 WHERE id = %s", LOT, "lot"),
+    ],
+)
+def test_a_deed_that_its_entries_do_not_bear_out(deeds: Deeds, sql: str, invariant: str, of: str) -> None:
+    tamper(sql, getattr(deeds, of))
+    assert found() == {(invariant, str(getattr(deeds, of)))}
+
+
+@pytest.mark.parametrize(
+    ("key", "invariant", "of"),
+    [("recon:%", EXTRA, "extra"), ("voucher:%", VOUCHER, "voucher"), ("expiry:%", LOT, "lot")],
+)
+def test_an_entry_under_another_key(deeds: Deeds, key: str, invariant: str, of: str) -> None:
+    """As if it had never been posted, and something else in its place."""
+    tamper(
+        "UPDATE billing_entry SET idempotency_key = 'another' WHERE wallet_id = %s AND idempotency_key LIKE %s",
+        deeds.alice.id,
+        key,
+    )
+    assert (invariant, str(getattr(deeds, of))) in found()
+
+
+def test_an_extra_charge_that_was_given_up_and_taken_all_the_same(deeds: Deeds) -> None:
+    tamper("UPDATE billing_extracharge SET state = 'waived', taken_micro = 0 WHERE id = %s", deeds.extra)
+    assert found() == {(EXTRA, str(deeds.extra))}
+    assert details() == ["waived, took 0, entry -40"]
