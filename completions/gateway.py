@@ -367,8 +367,9 @@ class Gateway:
         """Settle or void, durably; None when nothing is charged. The command is queued before anything is
         awaited but the keeping of an answer that its client will ask for again."""
         command = ending(call, self.rate)
+        is_kept = False
         try:
-            await self._keep(call, command)
+            is_kept = await self._keep(call, command)
         finally:
             booked = self._writer.submit(command)
         alert(call)
@@ -377,21 +378,25 @@ class Gateway:
         finally:
             # Before the client knows: its next call shall find the place free.
             await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)
+        if not is_kept:  # the database was away; now that it has taken the settlement, it takes the answer too
+            await self._keep(call, command)
         settled = outcome if isinstance(outcome, Settled) else None
         log(call, command, settled)
         self.metrics.ended(call, command, settled)
         return settled
 
-    async def _keep(self, call: Call, command: Settle | Void) -> None:
-        """The answer of a request with an Idempotency-Key is stored before it is paid for. Failing to
-        store it must not keep it from being paid."""
+    async def _keep(self, call: Call, command: Settle | Void) -> bool:
+        """The answer of a request with an Idempotency-Key is stored before it is paid for; whether it was. Failing
+        to store it must not keep it from being paid."""
         if call.claim is None:
-            return
+            return True
         try:
             answer = stored_answer(call, command)
             await (call.claim.store(answer) if answer is not None else call.claim.drop())
         except Exception as error:
             errors.log_unexpected(error)
+            return False
+        return True
 
     def _detach(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task of its own: it outlives its caller, and `drain` waits for it."""

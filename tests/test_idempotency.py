@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from django.db import connection
 from pyreqwest.client import ClientBuilder
 
 from accounts import sealing
@@ -206,3 +207,37 @@ def test_answers_are_forgotten_after_a_day(gateway: Server, alice: Tenant):
     forget_answers()
     assert not rows.exists()
     assert "idempotent-replayed" not in ask(gateway, alice, key, body()).headers
+
+
+# Refuses to store an answer until its call is charged, as a database does that is away when the call ends.
+AWAY_UNTIL_CHARGED = """
+CREATE FUNCTION away_until_charged() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.answer <> '' AND NEW.organization_id = '{0}' AND NOT EXISTS (
+        SELECT FROM billing_entry WHERE wallet_id = '{0}' AND kind = 'usage') THEN
+        RAISE EXCEPTION 'away';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER away_until_charged BEFORE UPDATE ON completions_idempotentcall
+    FOR EACH ROW EXECUTE FUNCTION away_until_charged();
+"""
+BACK = "DROP TRIGGER away_until_charged ON completions_idempotentcall; DROP FUNCTION away_until_charged()"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_could_not_be_stored_at_first_is_stored_once_it_is_paid_for(
+    gateway: Server, alice: Tenant, stream: bool
+):
+    with connection.cursor() as cursor:
+        cursor.execute(AWAY_UNTIL_CHARGED.format(alice.organization_id))
+    try:
+        first = ask(gateway, alice, "late", body(stream=stream))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(BACK)
+    again = ask(gateway, alice, "late", body(stream=stream))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-generation-id"] == first.headers["x-generation-id"]
+    assert charges(alice) == [-COST]
