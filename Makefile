@@ -21,8 +21,7 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test test-long chaos check format lock clean
-.PHONY: help run smoke test test-long check format lock clean bench bench-streams bench-ledger bench-scale profile
+.PHONY: help run smoke test test-long chaos check format lock clean bench bench-streams bench-ledger bench-scale profile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -84,10 +84,7 @@ def _undecided(id: int, wanted: ExtraCharge.State) -> ExtraCharge:
 
 def _payable(row: ExtraCharge) -> int:
     """What the wallet can pay, under its lock: the posting that follows sees the same figures."""
-    wallet = Wallet.objects.select_for_update(no_key=True).get(pk=row.wallet_id)
-    if wallet.unlimited:
-        return row.amount_micro
-    return min(row.amount_micro, max(0, wallet.posted - wallet.held + wallet.overdraft))
+    return Wallet.objects.select_for_update(no_key=True).get(pk=row.wallet_id).payable(row.amount_micro)
 
 
 def _decide(row: ExtraCharge, state: ExtraCharge.State, actor: str, reason: str, *, taken_micro: int) -> None:

@@ -113,6 +113,12 @@ class Wallet(models.Model):
     def __str__(self) -> str:
         return f"wallet of {self.organization_id}"
 
+    def payable(self, micro: int) -> int:
+        """How much of it the floor lets go. True as long as the row is locked."""
+        if self.unlimited:
+            return micro
+        return min(micro, max(0, self.posted - self.held + self.overdraft))
+
 
 class Hold(models.Model):
     """Credits set aside for one call before its provider is reached; resolved exactly once."""

@@ -15,7 +15,7 @@ import requests
 from django.conf import settings
 from django.db import transaction
 
-from billing import money
+from billing import money, outbound
 from completions import services
 from completions.catalog_file import PRICE_USD_MAX
 from completions.models import CAPABILITIES, Provider, Route, missing_prices
@@ -178,15 +178,16 @@ def _apply(route: Route, theirs: Listed, synced: Synced) -> None:
 def _download(url: str) -> bytes:
     deadline = time.monotonic() + DEADLINE_S
     body = bytearray()
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy and no credentials from this machine's environment
-        with session.get(url, timeout=TIMEOUT_S, stream=True, allow_redirects=False) as response:
-            if response.status_code != requests.codes.ok:
-                raise requests.RequestException(f"HTTP status {response.status_code}")
-            for chunk in response.iter_content(65536):
-                body += chunk
-                if len(body) > LIST_BYTES_MAX or time.monotonic() > deadline:
-                    raise requests.RequestException("too long, or too slow")
+    with (
+        outbound.session() as session,
+        session.get(url, timeout=TIMEOUT_S, stream=True, allow_redirects=False) as response,
+    ):
+        if response.status_code != requests.codes.ok:
+            raise requests.RequestException(f"HTTP status {response.status_code}")
+        for chunk in response.iter_content(65536):
+            body += chunk
+            if len(body) > LIST_BYTES_MAX or time.monotonic() > deadline:
+                raise requests.RequestException("too long, or too slow")
     return bytes(body)
 
 

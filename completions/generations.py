@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
-from billing import money
+from billing import money, outbound
 from completions import models
 from completions.catalog import endpoint
 from completions.secrets import SecretUnreadable
@@ -101,8 +101,7 @@ class Lookups:
 
 @contextmanager
 def lookups(provider: str) -> Iterator[Lookups]:
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no .netrc in place of our secret
+    with outbound.session() as session:
         yield Lookups(session, provider)
 
 

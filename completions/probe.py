@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import requests
 
+from billing import outbound
 from completions.catalog import endpoint
 from completions.models import Provider
 from completions.providers.anthropic import VERSION
@@ -48,8 +49,7 @@ def probe(provider: Provider) -> Probe:
 
 
 def ask(url: str, kind: str, secret: str) -> int:
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no .netrc in place of our secret
+    with outbound.session() as session:
         answer = session.get(
             url, headers=credentials(kind, secret), timeout=TIMEOUT_S, allow_redirects=False, stream=True
         )

@@ -11,6 +11,8 @@ import msgspec
 import requests
 from urllib3.exceptions import HTTPError
 
+from billing import outbound
+
 Session = requests.Session
 
 TIMEOUT_S = (3.05, 30)
@@ -36,8 +38,7 @@ Report = dict[tuple[date, str], Day]  # by day and the provider's name of the mo
 @contextmanager
 def reading(headers: dict[str, str]) -> Iterator[requests.Session]:
     """A connection for one report. Whatever goes wrong with it is a ReportFailed."""
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy, and no .netrc in place of our key
+    with outbound.session() as session:
         session.headers.update(headers)
         try:
             yield session

@@ -143,6 +143,21 @@ def test_looking_costs_the_same_however_many_wish_it(low: Buyer, stripe: StripeS
     assert queries() == alone
 
 
+@pytest.mark.parametrize("why", ["unlimited", "frozen", "suspended"])
+def test_what_became_of_the_organization_after_the_pass_had_looked(low: Buyer, stripe: StripeServer, why: str) -> None:
+    enable(low)
+    match why:
+        case "unlimited":
+            Wallet.objects.filter(pk=low.id).update(unlimited=True)
+        case "frozen":
+            low.set_status("frozen")
+        case "suspended":
+            suspend(low.id)
+    before = len(stripe.intents), Payment.objects.count()
+    assert auto_top_up.top_up(low.id) is False
+    assert (len(stripe.intents), Payment.objects.count()) == before
+
+
 def test_under_the_lock_everything_is_looked_at_again(low: Buyer) -> None:
     """What a pass found may be over when its turn comes."""
     enable(low, monthly_max_cents=700)

@@ -42,6 +42,7 @@ DOORS = {
         "notice_models",
         "notices",
         "operations",
+        "outbound",
         "overview",
         "partitions",
         "payments",

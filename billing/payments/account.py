@@ -96,7 +96,7 @@ def _compare(what: str, said: object, known: object) -> None:
 def _move(payment: Payment, missing_micro: int) -> None:
     """Above 0: still to be taken back. Below 0: to be given back; what was never taken needs no giving."""
     if missing_micro > 0:
-        taken = min(missing_micro, _room(payment.organization_id))
+        taken = Wallet.objects.get(pk=payment.organization_id).payable(missing_micro)
         _post(payment, -taken)
         payment.taken_back_micro += taken
         payment.shortfall_micro += missing_micro - taken
@@ -130,12 +130,6 @@ def _post(payment: Payment, amount_micro: int) -> None:
 def _share(payment: Payment, cents: int) -> int:
     """The credits of a part of the money, rounded down; of all of it, all of them."""
     return payment.credits_micro * cents // payment.amount_cents
-
-
-def _room(organization_id: UUID) -> int:
-    """How much the floor lets go, under the wallet's lock."""
-    wallet = Wallet.objects.get(pk=organization_id)
-    return 2**63 if wallet.unlimited else max(0, wallet.posted - wallet.held + wallet.overdraft)
 
 
 def _disputed_cents(payment: Payment) -> int:

@@ -14,8 +14,10 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models import Sum
 
+from accounts.models import Organization
 from billing import lots
 from billing.kernel import window_starts
+from billing.models import Wallet
 from billing.payments import account, checkout, stripe_api, webhooks
 from billing.payments.models import AutoTopUp, Payment, StripeCustomer
 
@@ -129,10 +131,11 @@ def top_up(organization_id: UUID) -> bool:
 @transaction.atomic
 def _start(organization_id: UUID) -> Payment | None:
     """Looks at everything again, under the wallet's lock: another pass, or a webhook, may have been here."""
-    posted, _, _ = lots.lock_wallet(organization_id)
+    lots.lock_wallet(organization_id)
+    wallet = Wallet.objects.select_related("organization").get(pk=organization_id)
     setting = AutoTopUp.objects.filter(pk=organization_id, enabled=True).first()
     customer = StripeCustomer.objects.filter(pk=organization_id).exclude(payment_method="").first()
-    if setting is None or customer is None or posted >= setting.threshold_micro:
+    if setting is None or customer is None or not _is_in_use(wallet) or wallet.posted >= setting.threshold_micro:
         return None
     if setting.retry_at is not None and setting.retry_at > datetime.now(UTC):
         return None
@@ -149,6 +152,12 @@ def _start(organization_id: UUID) -> Payment | None:
         user_id=setting.enabled_by_id,
         payment_method=customer.payment_method,
     )
+
+
+def _is_in_use(wallet: Wallet) -> bool:
+    """Nobody is charged for credits that could not be spent, or need not be bought."""
+    is_active = wallet.status == Wallet.Status.ACTIVE and wallet.organization.status == Organization.Status.ACTIVE
+    return is_active and not wallet.unlimited
 
 
 def _finish(payment: Payment) -> bool:

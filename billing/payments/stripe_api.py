@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-import requests
 import stripe
 from django.conf import settings
 
+from billing import outbound
 from billing.payments.models import Payment
 
 logger = logging.getLogger(__name__)
@@ -145,9 +145,7 @@ def _client() -> Iterator[stripe.StripeClient]:
     if not is_configured():
         raise NotConfigured("Payments are not set up on this server.")
     stripe.enable_telemetry = False  # it would tell the machine's name; there is no switch per client
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy and no .netrc that the environment happens to have
-        session.max_redirects = 0
+    with outbound.session() as session:
         client = stripe.StripeClient(
             settings.STRIPE_SECRET_KEY,
             stripe_version=API_VERSION,
