@@ -1,18 +1,24 @@
 """Prompts, answers and keys are in no log line, no database row, no Redis key and no file that the server writes."""
 
 import base64
+import logging
 import os
 from pathlib import Path
 
+import pytest
 import redis
 from django.conf import settings
 from django.db import connection
 
 from accounts import keys
+from accounts.services import create_user
+from billing import vouchers, webhooks
 from tests.canned_provider import CannedProvider, response
 from tests.catalogs import make_provider, make_route
 from tests.gateway_calls import ask, call, holds, open_call, post, read_until, stream
 from tests.gateway_server import start_server, wait_closed
+from tests.ledger_cast import Tenant
+from tests.stripe_cast import post as post_to_stripes_address
 
 PROVIDER_SECRET = "sk-or-v1-MarkerOfTheProvidersSecret0123456789"
 
@@ -130,3 +136,30 @@ def be_quoted(server, tenant, canned, secret, said):
         canned.reply = reply
         ask(server, tenant, model="test/telltale", **said)
         stream(server, tenant, model="test/telltale", **said)
+
+
+# --- Secrets of money ---------------------------------------------------------------------------------
+
+
+def test_vouchers_webhook_secrets_and_stripes_are_written_nowhere(db, settings, caplog):
+    """Also of codes that nobody has, and of signatures that are not Stripe's."""
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = (f"sk_test_{os.urandom(8).hex()}" for _ in range(2))
+    alice = Tenant()
+    user = create_user(f"alice-{os.urandom(4).hex()}@example.org")
+    forged = f"t=1,v1={os.urandom(8).hex()}"
+    with caplog.at_level(logging.DEBUG):
+        _, [redeemed, kept] = vouchers.create_batch("Spring", 2, 500, created_by="carol")
+        vouchers.redeem(alice.id, redeemed, user.pk)
+        unknown = vouchers.mint()
+        with pytest.raises(vouchers.Unknown):
+            vouchers.redeem(alice.id, unknown, user.pk)
+        first = webhooks.create_endpoint(alice.id, "https://example.com/hook")
+        second = webhooks.rotate_secret(alice.id, first.endpoint.pk)
+        assert post_to_stripes_address(b"{}", forged).status_code == 400
+    codes = [text for code in (redeemed, kept, unknown) for text in (code, code.replace("-", ""))]
+    stripes = [settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET, forged]
+    written = everything_the_database_holds() + caplog.text.encode()
+    assert b"Spring" in written
+    for marker in (*codes, first.secret, second.secret, *stripes):
+        for trace in traces(marker):
+            assert trace not in written, f"{marker} is written down"
