@@ -195,3 +195,23 @@ def test_two_who_approve_at_the_same_moment_do_it_once(live_db):
     assert posted(cast) == ABOVE
     assert len(entries(cast)) == 1
     assert AuditEntry.objects.filter(organization_id=cast.organization.pk).count() == 2
+
+
+def test_a_grant_with_an_end_is_a_lot_also_when_it_needed_a_second_operator(cast, dora, emil, settings):
+    settings.APPROVAL_ABOVE_MICRO = 1_000
+    until = datetime.now(UTC) + timedelta(days=3)
+    small, large = (msgspec.structs.replace(asked(cast, "grant", micro), expires_at=until) for micro in (700, 5_000))
+    operations.request(small, dora)
+    operations.approve(operations.request(large, dora).pk, emil)
+    assert [(lot.amount, lot.expires_at) for lot in lots.open_lots(cast.organization.pk)] == [
+        (700, until),
+        (5_000, until),
+    ]
+    operations.request(asked(cast, "refund", 900), dora)  # nothing is there that does not expire
+    operations.request(asked(cast, "deduct", 100), dora)
+    assert [lot.left for lot in lots.open_lots(cast.organization.pk)] == [4_700]
+    month = monthly.statement(cast.organization.pk, until.year, datetime.now(UTC).month)
+    moved = {kind: amount for kind, amount in month.totals.items() if amount}
+    assert moved == {"grant": 5_700, "refund": -900, "adjustment": -100}
+    assert (lookups.balance(cast.organization.pk).granted, month.closing) == (4_700, 4_700)
+    assert verifier.violations() == []

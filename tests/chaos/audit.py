@@ -145,6 +145,8 @@ class Served:
     def check_sum(self, call: Call, hold: dict[str, Any]) -> None:
         """What OpenRouter bills is what was charged in the end, waits for the operator, or is the operator's loss."""
         if not is_looked_up(call):
+            if hold["net"] != hold["charged"]:
+                self.result.wrong.append(f"{call.id} was charged {hold['charged']}, booked are {hold['net']}")
             return
         expected = self.rate.micro(money.pico(call.total_usd))
         booked = hold["net"] + (hold["waiting"] or 0) + hold["actual"] - hold["charged"]
