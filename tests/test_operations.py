@@ -1,14 +1,16 @@
 """What operators do to accounts: once, with a reason, in the audit log, and above a threshold by two of them."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from django.db import DatabaseError, connection, transaction
 
 from accounts.models import AuditEntry, Organization, User
 from accounts.services import Invalid
-from billing import ledger, operations, verifier
+from billing import ledger, lookups, lots, monthly, operations, verifier
 from billing.ledger import LedgerRefused
 from billing.models import Entry, Operation, Wallet
 from billing.operations import Asked
@@ -210,7 +212,7 @@ def test_a_grant_with_an_end_is_a_lot_also_when_it_needed_a_second_operator(cast
     operations.request(asked(cast, "refund", 900), dora)  # nothing is there that does not expire
     operations.request(asked(cast, "deduct", 100), dora)
     assert [lot.left for lot in lots.open_lots(cast.organization.pk)] == [4_700]
-    month = monthly.statement(cast.organization.pk, until.year, datetime.now(UTC).month)
+    month = monthly.statement(cast.organization.pk, datetime.now(UTC).year, datetime.now(UTC).month)
     moved = {kind: amount for kind, amount in month.totals.items() if amount}
     assert moved == {"grant": 5_700, "refund": -900, "adjustment": -100}
     assert (lookups.balance(cast.organization.pk).granted, month.closing) == (4_700, 4_700)
