@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
@@ -36,6 +37,7 @@ MAKE_DUE = (
 
 def main() -> int:
     options = arguments()
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that a sandbox still owes when it stops
     root = VAR / "chaos" / str(os.getpid())
     shutil.rmtree(root, ignore_errors=True)
     stack = Stack(root)
