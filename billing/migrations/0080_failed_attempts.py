@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0020_audit_log'),
-        ('billing', '0042_checkpoints_and_heartbeats'),
+        ('billing', '0071_call_operations_requests'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
