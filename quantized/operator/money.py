@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from billing.charges import ExtraChargeDecided, charge_extra, waive_extra
-from billing.models import CreditRate, ExtraCharge, Loss, ProviderDay
+from billing.models import CreditRate, ExtraCharge, FailedAttempt, Loss, ProviderDay
 from quantized.operator import forms as commands
 from quantized.operator.acts import exactly
 from quantized.operator.forms import REFUSALS, Command
@@ -157,12 +157,12 @@ def charge_in_words(row: ExtraCharge) -> list[tuple[str, str]]:
 
 
 @admin.display(description="model")
-def model_of(loss: Loss) -> str:
+def model_of(loss: Loss | FailedAttempt) -> str:
     return loss.hold.model
 
 
 @admin.display(description="organization")
-def bearer(loss: Loss) -> str:
+def bearer(loss: Loss | FailedAttempt) -> str:
     return linked(loss.hold.wallet.organization)
 
 
@@ -179,6 +179,24 @@ class LossAdmin(OfCalls):
     list_filter = ("reason",)
     list_select_related = ("hold__wallet__organization",)
     ordering = ("-noted_at",)
+
+
+@admin.register(FailedAttempt)
+class FailedAttemptAdmin(OfCalls):
+    """Providers that had begun to answer before another one did: what they billed is a loss too."""
+
+    list_display = (
+        when("recorded_at", "noted, UTC"),
+        "provider",
+        column("billed_cost_usd", "billed", lambda usd: "not known" if usd is None else dollars(usd)),
+        "reconciliation",
+        model_of,
+        bearer,
+        call,
+    )
+    list_filter = ("provider", "reconciliation")
+    list_select_related = ("hold__wallet__organization",)
+    ordering = ("-recorded_at",)
 
 
 # --- Drift ------------------------------------------------------------------------------------------
