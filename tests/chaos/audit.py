@@ -162,6 +162,7 @@ class Served:
         if told is None:
             self.result.wrong.append(f"nobody asked for {call.id}")
             return "unaccounted"
+        between_two = False
         for hold in self.by_key[self.keys[told.client]]:
             fits = hold["created_at"] <= call.received_at + CLOCK_SLACK_S and (
                 hold["resolved_at"] is None or hold["resolved_at"] >= call.received_at - CLOCK_SLACK_S
@@ -172,6 +173,9 @@ class Served:
             if fits and is_free and hold["charged"] is None:
                 asked.append(told.tag)
                 return f"loss: {hold['loss_reason'] or hold['error_code'] or hold['state']}, before its id was known"
+            between_two |= fits and told.provider == FLAKY and hold["error_code"] == "server_lost"
+        if between_two:  # the sweeper settled the first route; of the second only the day's comparison tells
+            return "loss: its server died between two routes, before the second one's id was known"
         if not call.total_usd:  # an attempt at a provider that died on it, before another one answered
             return "failed, and nothing billed"
         self.result.wrong.append(f"{call.id} ({call.state}, {call.total_usd} USD, {told.tag}) is in no hold")
