@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0020_audit_log'),
-        ('billing', '0071_call_operations_requests'),
+        ('billing', '0100_index_failed_calls'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
