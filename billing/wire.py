@@ -11,8 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg import errors
 
+from billing.flush import BEGIN, COMMIT, Connection, Flusher
 from billing.kernel import AnyCommand, Outcome
-from billing.statements import LOCKED_WALLETS, Batch, Statement
+from billing.statements import LOCKED_WALLETS, Batch
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +25,12 @@ ANSWER_TIMEOUT_S = 20.0
 # The server is going, or is not the primary any more: the next connection may find another one.
 LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.ReadOnlySqlTransaction)
 
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
-
 
 class Wire:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._connection: Connection | None = None
+        self._flusher: Flusher | None = None
         self._asked_at_s: float | None = None
 
     @property
@@ -41,6 +41,7 @@ class Wire:
         self._connection = await psycopg.AsyncConnection.connect(
             self._database_url, autocommit=True, options=SESSION, connect_timeout=CONNECT_TIMEOUT_S
         )
+        self._flusher = Flusher(self._connection)
         return self._connection
 
     async def disconnect(self) -> None:
@@ -50,18 +51,14 @@ class Wire:
 
     async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
         """The outcomes of the commands, durable. On an exception ask `recover` what became of them."""
-        connection = self._connection or await self.connect()
+        if self._connection is None:
+            await self.connect()
+        assert self._flusher is not None
         batch = Batch(commands)
         with self._timed():
-            async with connection.pipeline() as pipeline:
-                await connection.execute("BEGIN")
-                reads = [await _execute(connection, statement) for statement in batch.reads()]
-                await pipeline.sync()
-                outcomes = batch.decide([await cursor.fetchall() for cursor in reads])
-                for statement in batch.writes():
-                    await _execute(connection, statement)
-                await connection.execute("COMMIT")
-                await pipeline.sync()
+            _, *rows = await self._flusher.run([BEGIN, *batch.reads()])
+            outcomes = batch.decide(rows)
+            await self._flusher.run([*batch.writes(), COMMIT])
         return outcomes
 
     async def locked(self, wallet_ids: Set[UUID]) -> set[UUID]:
@@ -110,7 +107,3 @@ class Wire:
             return
         with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
-
-
-async def _execute(connection: Connection, statement: Statement) -> psycopg.AsyncCursor[tuple[object, ...]]:
-    return await connection.execute(statement.sql.encode(), statement.params, prepare=True)
