@@ -1,7 +1,7 @@
 """Group commit: the calls of one process share transactions on one pipelined connection.
 
-A call hands over a command and awaits its outcome. While one batch commits, the next gathers; a busy
-writer waits a moment more, so that its batches are worth their two round trips (docs/adr/0027). Promises:
+A call hands over a command and awaits its outcome. While one batch commits, the next gathers; there
+is no timer. Promises:
 
 - An outcome that a caller saw is durable.
 - A settlement is never refused and never dropped: it waits out an absent database, and what is
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 BATCH_MAX = 500
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, BATCH_MAX)
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-# After a batch of so many commands the next one begins no sooner than this after it did: others are coming.
-BUSY_COMMANDS, BUSY_PACE_S = 4, 0.003
 RESERVE_PATIENCE_S = 2.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 1.0
 WATCH_EVERY_S = 0.25
@@ -160,15 +158,12 @@ class Writer:
             if self._look_at_locks:
                 await self._unpark()
             self._in_flight = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
-            began_s = time.monotonic()
             try:
                 await self._commit(self._in_flight)
             except Exception as error:  # ours, not the database's; it must not stop the process's money
                 for waiting in self._in_flight:
                     self._fail(waiting, error)
-            commands, self._in_flight = len(self._in_flight), []
-            if commands >= BUSY_COMMANDS:
-                await asyncio.sleep(began_s + BUSY_PACE_S - time.monotonic())
+            self._in_flight = []
             if not self._queue:
                 self._work.clear()
                 if not self._parked:

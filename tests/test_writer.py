@@ -136,32 +136,6 @@ def test_a_batch_sends_the_same_statements_whatever_its_size(database_url: str, 
     run(story())
 
 
-@pytest.mark.parametrize(("busy", "batches"), [(True, 1), (False, 2)])
-def test_a_busy_writer_waits_for_more_and_an_idle_one_does_not(
-    database_url: str, spool: Spool, monkeypatch: pytest.MonkeyPatch, busy: bool, batches: int
-) -> None:
-    alice = Tenant(1_000)
-    monkeypatch.setattr(writer, "BUSY_PACE_S", 0.5)
-    before = [alice.reserve(1) for _ in range(writer.BUSY_COMMANDS - (not busy))]
-    first, second = alice.reserve(1), alice.reserve(1)
-
-    async def story() -> None:
-        async with writing(database_url, spool) as ledger:
-            await all_of([ledger.submit(command) for command in before])
-            outcome = ledger.submit(first)
-            if busy:
-                await asyncio.sleep(0.01)
-                assert not outcome.done()
-            else:
-                await soon(outcome)
-            await all_of([outcome, ledger.submit(second)])
-
-    run(story())
-    # A batch reads the clock once.
-    made = Hold.objects.filter(pk__in=[first.hold_id, second.hold_id]).values_list("created_at", flat=True)
-    assert len(set(made)) == batches
-
-
 def test_more_than_a_batch_waits_for_the_next(database_url: str, spool: Spool) -> None:
     alice = Tenant(10_000)
 
