@@ -69,6 +69,7 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
         await send({"type": "http.response.body", "body": response.content})
         return
     try:
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head waits for no event
         async for events in response.events:
             await send({"type": "http.response.body", "body": events, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -8,7 +8,7 @@ import asyncio
 
 import httptools
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from completions.errors import (
     GatewayError,
@@ -66,8 +66,12 @@ class Protocol(HttpToolsProtocol):
             self.refuse(RequestHeadTooLarge(HEAD_BYTES_MAX))
             raise httptools.HttpParserError  # ends the parser's work on these bytes
         super().on_headers_complete()
-        if self._is_last and self.cycle is not None:
+        if self.cycle is None:
+            return
+        if self._is_last:
             self.cycle.keep_alive = False
+        if self.scope["method"] != "HEAD":  # whose answer is a head alone
+            self.cycle.transport = Answering(self.transport, self.cycle)  # type: ignore[assignment]
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(settings.BODY_TIMEOUT_S, self._head_is_late)
@@ -142,6 +146,35 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(answer(error))
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+class Answering:
+    """What one answer is written through: its head goes with the first of its body, in one packet. An answer whose
+    body may be long in coming sends an empty part of it first (quantized/lean.py)."""
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:  # more of the body, or before the head: go on, send your request's body
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._head:  # its body will not come
+            self._transport.write(self._head)
+        self._transport.close()
 
 
 def answer(error: GatewayError) -> bytes:

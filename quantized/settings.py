@@ -4,6 +4,7 @@ A missing or wrong value stops the start with one line that names it. No secret 
 `make run` generates its own into var/run.env, production sets them.
 """
 
+import logging
 import re
 from decimal import Decimal
 from email.utils import parseaddr
@@ -329,6 +330,10 @@ SPECTACULAR_SETTINGS = {
     "SORT_OPERATIONS": False,  # as in the URL map: completions first
     "POSTPROCESSING_HOOKS": ["completions.openapi.add_components"],
 }
+
+# No line says these; finding them out for each costs more than to write it (Python's logging how-to, "Optimization").
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+logging._srcfile = None  # type: ignore[attr-defined]
 
 LOGGING = {
     "version": 1,
