@@ -8,20 +8,21 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import msgspec
-import psycopg
 import uvloop
 
 from benchmarks.load import percentile
+from billing.flush import BEGIN, COMMIT, Connection, Flusher
 from billing.kernel import Held, Mark, Receipt, Reserve, Settle, Settled
 from billing.money import Usage
 from billing.spool import Spool
-from billing.wire import Connection, Wire
+from billing.statements import Row, Statement
+from billing.wire import Wire
 from billing.writer import Writer
 
 QUEUE_MAX = 10_000
@@ -53,21 +54,19 @@ class Told(msgspec.Struct):
     batches: int
 
 
-class CountingCursor(psycopg.AsyncCursor[tuple[object, ...]]):
+class CountingFlusher(Flusher):
     statements = batches = 0
 
-    async def execute(self, query: Any, *args: Any, **options: Any) -> "CountingCursor":
-        if query == "BEGIN":
-            CountingCursor.batches += 1
-        elif query != "COMMIT":
-            CountingCursor.statements += 1
-        return await super().execute(query, *args, **options)
+    async def run(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        CountingFlusher.batches += BEGIN in statements
+        CountingFlusher.statements += sum(statement not in (BEGIN, COMMIT) for statement in statements)
+        return await super().run(statements)
 
 
 class CountingWire(Wire):
     async def connect(self) -> Connection:
         connection = await super().connect()
-        connection.cursor_factory = CountingCursor
+        self._flusher = CountingFlusher(connection)
         return connection
 
 
@@ -126,7 +125,7 @@ async def work(job: Job) -> Told:
     await writer.start()
     callers = Callers(job, writer)
     await callers.run(WARM_UP_S)
-    statements, batches = CountingCursor.statements, CountingCursor.batches
+    statements, batches = CountingFlusher.statements, CountingFlusher.batches
     cpu_s, started_s = time.process_time(), time.perf_counter()
     await callers.run(job.seconds)
     told = Told(
@@ -135,8 +134,8 @@ async def work(job: Job) -> Told:
         cpu_s=time.process_time() - cpu_s,
         hold_p50_ms=percentile(callers.waits_s, 0.50) * 1000,
         hold_p99_ms=percentile(callers.waits_s, 0.99) * 1000,
-        statements=CountingCursor.statements - statements,
-        batches=CountingCursor.batches - batches,
+        statements=CountingFlusher.statements - statements,
+        batches=CountingFlusher.batches - batches,
     )
     await writer.close(DRAIN_S)
     return told
