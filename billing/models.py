@@ -130,12 +130,14 @@ class Hold(models.Model):
         EXPIRED = "expired"
 
     id = models.UUIDField(primary_key=True)  # UUIDv7, made by the gateway; "gen-" + hex is the generation id
-    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="holds")
-    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+")
-    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    # Indexes cost every call, most of them twice: docs/adr/0033 says what each of this table and the next two is for.
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="holds", db_index=False)
+    # Prices and rates cannot be deleted, nor can a key that has a meter: a check by the database would lock these few
+    # rows for every call.
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_index=False)
     model = models.TextField()
-    price = models.ForeignKey(Price, models.PROTECT, related_name="+")
-    # Rates cannot be deleted: a check by the database would lock the one row for every call.
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     rate = models.ForeignKey(
         CreditRate, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False
     )
@@ -176,6 +178,7 @@ class Hold(models.Model):
             models.Index(fields=["expires_at"], condition=Q(state="open"), name="hold_open_by_expiry"),
             models.Index(fields=["wallet"], condition=Q(state="open"), name="hold_open_by_wallet"),
             models.Index(fields=["wallet", "created_at"], name="hold_by_wallet_and_time"),
+            models.Index(fields=["user"], condition=Q(user__isnull=False), name="hold_by_user"),
             models.Index(
                 fields=["sweep_at"],
                 condition=Q(state__in=["open", "expired"], charged__isnull=True, sweep_at__isnull=False),
@@ -209,7 +212,7 @@ class Entry(models.Model):
         ADJUSTMENT = "adjustment"
         WRITE_OFF = "write_off"
 
-    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="entries")
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="entries", db_index=False)
     seq = models.BigIntegerField()
     kind = models.CharField(max_length=10, choices=Kind)
     contra = models.CharField(max_length=10, choices=Contra)
@@ -228,7 +231,11 @@ class Entry(models.Model):
             models.UniqueConstraint(
                 fields=["hold"], condition=Q(kind__in=["usage", "late_usage"]), name="entry_call_charged_once"
             ),
-            models.UniqueConstraint(fields=["wallet", "idempotency_key"], name="entry_idempotent"),
+            models.UniqueConstraint(
+                fields=["wallet", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),  # calls have none
+                name="entry_idempotent",
+            ),
             models.CheckConstraint(
                 condition=~Q(kind__in=["grant", "adjustment", "correction"]) | (~Q(actor="") & ~Q(reason="")),
                 name="entry_names_actor_and_reason",
@@ -303,8 +310,8 @@ class Usage(models.Model):
 
     hold = models.OneToOneField(Hold, models.PROTECT, primary_key=True, related_name="usage")
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
-    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False)
-    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_constraint=False)
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
+    user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
     recorded_at = models.DateTimeField()
     model = models.TextField()
     provider = models.TextField()
