@@ -67,6 +67,7 @@ class Call:
         self.reported: Reported | None = None
         self.answer: Answer | None = None  # of a call that is not streamed
         self.provider_ref = ""
+        self._provider_said: str | None = None  # of the reference: streams say it in every event
         self.system_fingerprint: str | None = None
         self.output_bytes = 0
         self.finish_reason = ""
@@ -116,6 +117,7 @@ class Call:
         self.attempt_started_s = time.monotonic()
         self.begun = False
         self.failure = self.reported = self.system_fingerprint = None
+        self._provider_said = None
         self.provider_ref = self.finish_reason = ""
         self.output_bytes = 0
 
@@ -141,10 +143,13 @@ class Call:
             self.reported = chunk.reported
         if chunk.failure is not None:
             self.failure = chunk.failure
-        self.provider_ref = storable(chunk.provider_ref) or self.provider_ref
+        if chunk.provider_ref != self._provider_said:
+            self._provider_said = chunk.provider_ref
+            self.provider_ref = storable(chunk.provider_ref) or self.provider_ref
         self.system_fingerprint = chunk.system_fingerprint or self.system_fingerprint
         for choice in chunk.choices:
-            self.finish_reason = storable(choice.finish_reason) or self.finish_reason
+            if choice.finish_reason is not None:
+                self.finish_reason = storable(choice.finish_reason) or self.finish_reason
         if self.first_token_ms is None and chunk.choices:
             self.first_token_ms = self.elapsed_ms
 

@@ -10,7 +10,7 @@ asked for, then [DONE]. A failure after the first byte is one error event and th
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,10 @@ class Events:
         self._size = 0
         self._is_over = False
         self.is_abandoned = False
-        self._filled = asyncio.Event()
+        self._has_parts = False
+        self._reader: asyncio.Future[bool] | None = None  # the client's side, while it waits
+        self._waits_since_s = 0.0
+        self._keepalive_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._emptied.set()
         self.relay: asyncio.Task[None] | None = None
@@ -57,9 +60,14 @@ class Events:
             return
         self._parts.append(data)
         self._size += len(data)
-        self._filled.set()
+        self._has_parts = True
+        self._wake(True)
         if self._size > BUFFER_BYTES_MAX:
             self._emptied.clear()
+
+    @property
+    def is_full(self) -> bool:
+        return not self._emptied.is_set()
 
     async def room(self) -> None:
         """Wait while the client is more than a buffer behind; nobody is behind who has left, and who takes
@@ -71,8 +79,8 @@ class Events:
             self.leave()
 
     def end(self) -> None:
-        self._is_over = True
-        self._filled.set()
+        self._is_over = self._has_parts = True
+        self._wake(True)
 
     def let_end(self) -> None:
         """The provider is done with: a client who leaves from here on changes nothing."""
@@ -87,19 +95,23 @@ class Events:
 
     # --- the client's side ------------------------------------------------------------------
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            if not self._filled.is_set() and not await self._wait():
-                yield KEEPALIVE_EVENT
-                continue
-            self._filled.clear()
-            if data := b"".join(self._parts):
-                self._parts.clear()
-                self._size = 0
-                self._emptied.set()
-                yield data
-            if self._is_over and not self._parts:
-                return
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                if not self._has_parts and not await self._wait():
+                    yield KEEPALIVE_EVENT
+                    continue
+                self._has_parts = False
+                if data := b"".join(self._parts):
+                    self._parts.clear()
+                    self._size = 0
+                    self._emptied.set()
+                    yield data
+                if self._is_over and not self._parts:
+                    return
+        finally:
+            if self._keepalive_timer is not None:
+                self._keepalive_timer.cancel()
 
     def leave(self) -> None:
         """The client is gone, or has everything. Called twice, or after the end, it changes nothing.
@@ -115,12 +127,32 @@ class Events:
         else:
             self.relay.cancel()
 
+    # --- waiting ----------------------------------------------------------------------------
+
+    def _wake(self, has_parts: bool) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(has_parts)
+
     async def _wait(self) -> bool:
+        """Until there is something, True, or for as long as a silent connection may be, False."""
+        loop = asyncio.get_running_loop()
+        self._waits_since_s = loop.time()
+        self._reader = loop.create_future()
+        if self._keepalive_timer is None:
+            self._keepalive_timer = loop.call_later(self._keepalive_s, self._tick)
         try:
-            async with asyncio.timeout(self._keepalive_s):
-                return await self._filled.wait()
-        except TimeoutError:
-            return False
+            return await self._reader
+        finally:
+            self._reader = None
+
+    def _tick(self) -> None:
+        """One timer for the whole stream: most waits end long before it, and it is only set again here."""
+        loop = asyncio.get_running_loop()
+        waited_s = loop.time() - self._waits_since_s if self._reader is not None else 0.0
+        if waited_s >= self._keepalive_s:
+            waited_s = 0.0
+            self._wake(False)
+        self._keepalive_timer = loop.call_later(self._keepalive_s - waited_s, self._tick)
 
 
 class Relay:
@@ -188,7 +220,8 @@ class Relay:
             if decoder.finished:
                 await end_of_body(response)
                 break
-            await self.events.room()
+            if self.events.is_full:
+                await self.events.room()
         last = decoder.close()
         return self._forward(last) if last is not None else None
 

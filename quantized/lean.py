@@ -7,6 +7,7 @@ and its last-chance error handling. The map is asked once for each path of this 
 """
 
 from collections.abc import Awaitable
+from contextlib import aclosing
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, cast
@@ -70,8 +71,9 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
         return
     try:
         await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head waits for no event
-        async for events in response.events:
-            await send({"type": "http.response.body", "body": events, "more_body": True})
+        async with aclosing(aiter(response.events)) as parts:
+            async for events in parts:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     finally:
         response.close()

@@ -234,7 +234,7 @@ def message_bytes(message: Message) -> int:
 
 
 def delta_bytes(delta: Delta) -> int:
-    size = sum(_utf8_bytes(text) for text in (delta.content, delta.reasoning, delta.refusal))
+    size = _utf8_bytes(delta.content) + _utf8_bytes(delta.reasoning) + _utf8_bytes(delta.refusal)
     for call in delta.tool_calls or ():
         size += _utf8_bytes(call.function.name) + _utf8_bytes(call.function.arguments)
     return size

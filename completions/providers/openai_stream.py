@@ -96,14 +96,14 @@ class OpenAIStreamDecoder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             return Chunk(failure=nonsense(f"an event that is no chunk: {type(exc).__name__}"))
         failure = _failure(said, data)
-        choices = [self._choice(choice, failure) for choice in said.choices or ()]
+        choices = [known for choice in said.choices or () if (known := self._choice(choice, failure)) is not None]
         return Chunk(
-            choices=tuple(choice for choice in choices if choice is not None),
+            choices=tuple(choices),
             reported=self._reported(said.usage),
             failure=failure,
             provider_ref=said.id,
             system_fingerprint=said.system_fingerprint,
-            output_bytes=sum(delta_bytes(choice.delta) for choice in choices if choice is not None),
+            output_bytes=sum([delta_bytes(choice.delta) for choice in choices]),
         )
 
     def close(self) -> Chunk | None:
@@ -263,10 +263,10 @@ def new_call_id() -> str:
 
 
 def _failure(said: _ChunkIn, data: bytes) -> UpstreamFailure | None:
-    if given(said.error) or said.object == "error":
+    if (said.error and given(said.error)) or said.object == "error":
         return failure_of_error(data)
     for choice in said.choices or ():
-        if given(choice.error) or choice.finish_reason == "error":
+        if (choice.error and given(choice.error)) or choice.finish_reason == "error":
             return failure_of_error(bytes(choice.error))
     if said.choices is None and not given(said.usage):
         return nonsense("an event without choices")
