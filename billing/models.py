@@ -404,6 +404,17 @@ class UsageHour(UsageSums):
         constraints = [
             models.UniqueConstraint(
                 fields=["wallet", "hour", "key", "user", "model", "provider"],
+                # What /v1/usage sums: a tenant's hours lie together here, and between everybody's in the table.
+                include=[
+                    "requests",
+                    "errors",
+                    "prompt_tokens",
+                    "cached_tokens",
+                    "cache_write_tokens",
+                    "completion_tokens",
+                    "reasoning_tokens",
+                    "charged",
+                ],
                 nulls_distinct=False,
                 name="usage_hour_once",
             )

@@ -65,6 +65,22 @@ SELECT CASE %(group_by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WH
        sum(charged)::bigint, sum(corrected)::bigint
 FROM used WHERE %(key)s::uuid IS NULL OR key_id = %(key)s GROUP BY 1
 """  # noqa: S608 - a constant of ours
+SELECT grouped::text, requests, errors, prompt, cached, written, completion, reasoning, charged, corrected FROM (
+    SELECT {} AS grouped, sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
+           sum(prompt_tokens)::bigint AS prompt, sum(cached_tokens)::bigint AS cached,
+           sum(cache_write_tokens)::bigint AS written, sum(completion_tokens)::bigint AS completion,
+           sum(reasoning_tokens)::bigint AS reasoning, sum(charged)::bigint AS charged,
+           sum(corrected)::bigint AS corrected
+    FROM used WHERE %(key)s::uuid IS NULL OR key_id = %(key)s GROUP BY 1) summed
+"""
+# As the rows have it: a text of each of them would take longer than the sums.
+GROUPS = {
+    "day": "width_bucket(at, %(starts)s::timestamptz[])",
+    "hour": "width_bucket(at, %(starts)s::timestamptz[])",
+    "model": "model",
+    "key": "key_id",
+    "member": "user_id",
+}
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -181,10 +197,9 @@ def read(organization_id: UUID, key_id: UUID | None, span: Span, group_by: Group
         "first_hour": floor(span.start),
         "starts": starts,
         "cut_hours": sorted({floor(edge) for edge in (*starts, span.start, span.end) if edge != floor(edge)}),
-        "group_by": group_by,
     }
     with connection.cursor() as cursor:
-        cursor.execute(USAGE, params)
+        cursor.execute(USAGE.format(GROUPS[group_by]), params)
         return {group: Figures(*figures) for group, *figures in cursor.fetchall()}
 
 
