@@ -38,6 +38,7 @@ class Running(NamedTuple):
 
     server: Server
     request: load.Request
+    more: tuple[load.Request, ...] = ()  # asked in turn with the first, at full load
 
 
 class Contender(NamedTuple):
@@ -47,10 +48,13 @@ class Contender(NamedTuple):
     keeps_books: bool = False
 
 
-def contenders(tenant: Tenant) -> list[Contender]:
+def contenders(tenants: Sequence[Tenant]) -> list[Contender]:
+    """The first tenant's wallet alone, the worst case; and beside it those of all of them."""
+    one, many = tenants[:1], f"Quantized, 2 workers, {len(tenants)} wallets"
     return [
-        Contender("Quantized, 1 worker", lambda stack: ours(stack, tenant, 1), our_version, keeps_books=True),
-        Contender("Quantized, 2 workers", lambda stack: ours(stack, tenant, 2), our_version, keeps_books=True),
+        Contender("Quantized, 1 worker", lambda stack: ours(stack, one, 1), our_version, keeps_books=True),
+        Contender("Quantized, 2 workers", lambda stack: ours(stack, one, 2), our_version, keeps_books=True),
+        Contender(many, lambda stack: ours(stack, tenants, 2), our_version, keeps_books=True),
         Contender("LiteLLM proxy, 1 worker", litellm, lambda: f"{LITELLM} (PyPI)"),
         Contender("Portkey gateway", portkey, lambda: f"{PORTKEY} (npm), node {told(['node', '--version'])}"),
         Contender("ferrogw", ferrogw, lambda: f"{FERROGW} (PyPI, a Go binary)"),
@@ -70,9 +74,10 @@ def our_version() -> str:
     return told(["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"])
 
 
-def ours(stack: Stack, tenant: Tenant, workers: int) -> Running:
+def ours(stack: Stack, tenants: Sequence[Tenant], workers: int) -> Running:
     server = stack.start_ours(workers)
-    return Running(server, ask(server.port, *tenant.headers))
+    first, *more = [ask(server.port, *tenant.headers) for tenant in tenants]
+    return Running(server, first, tuple(more))
 
 
 def passthrough(stack: Stack) -> Running:

@@ -17,6 +17,7 @@ from quantized.devstack.errors import StackError
 
 IN_FLIGHT = 32
 STEADY_PER_S = 50
+WALLETS = 4
 WARM_UP_S = 1.0
 DIRECT = "direct to the upstream"
 SHOWN = {
@@ -47,7 +48,7 @@ def main() -> None:
     with running_stack("peers") as stack:
         stack.prepare()
         absent: dict[str, str] = {}
-        entrants = list(enter(stack, contenders(stack.open_tenant()), absent))
+        entrants = list(enter(stack, contenders([stack.open_tenant(f"bench-{n}") for n in range(WALLETS)]), absent))
         direct = [measured_round(stack, entrants, seconds, number) for number in range(1, rounds + 1)]
         postgres = stack.postgres_facts()
     write(report, entrants, direct, absent, f"{rounds} rounds of {seconds} s. {postgres}")
@@ -87,9 +88,9 @@ def measured_round(stack: Stack, entrants: list[Entrant], seconds: float, number
 
 
 def measure(stack: Stack, running: Running, seconds: float) -> Figures:
-    uvloop.run(load.closed(running.request, IN_FLIGHT, WARM_UP_S / 2))
+    uvloop.run(load.closed(running.request, IN_FLIGHT, WARM_UP_S / 2, *running.more))
     before = cpu_of(stack, running.server)
-    full = uvloop.run(load.closed(running.request, IN_FLIGHT, seconds))
+    full = uvloop.run(load.closed(running.request, IN_FLIGHT, seconds, *running.more))
     used = {name: cpu - before[name] for name, cpu in cpu_of(stack, running.server).items()}
     alone = uvloop.run(load.closed(running.request, 1, seconds / 2))
     steady = uvloop.run(load.steady(running.request, STEADY_PER_S, seconds))

@@ -76,7 +76,7 @@ def told(body: bytes, words: str) -> bytes:
 
 
 def our_way(stack: Stack, tenant: Tenant, model: str, *headers: tuple[str, str]) -> Way:
-    server = ours(stack, tenant, 1).server
+    server = ours(stack, [tenant], 1).server
     body = STREAM_BODY.replace(MODEL.encode(), model.encode())
     return Way(server, lambda words: streamed(server.port, told(body, words), *tenant.headers, *headers))
 

@@ -1,5 +1,6 @@
 """The front door. Two lanes: the model API runs on a lean handler, all the rest on Django's own."""
 
+import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -67,6 +68,9 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
     scope["state"]["runtime"] = runtime
+    # What is there now stays: each full collection would look through all of Django's objects, while nobody is served.
+    gc.collect()
+    gc.freeze()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await runtime.close()
