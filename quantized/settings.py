@@ -333,7 +333,7 @@ SPECTACULAR_SETTINGS = {
 
 # No line says these; finding them out for each costs more than to write it (Python's logging how-to, "Optimization").
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-logging._srcfile = None  # type: ignore[attr-defined]
+logging._srcfile = None
 
 LOGGING = {
     "version": 1,
