@@ -21,6 +21,9 @@ CONNECT_TIMEOUT_S = 3
 # A stuck lock or statement must not stop the process's money. The server gives up first; the wire is cut when not
 # even that is heard of.
 SESSION = "-c lock_timeout=3s -c statement_timeout=15s -c application_name=quantized-ledger"
+# Everything here is a look-up by key, of few rows; the planner takes our JSON for a hundred, and would rather read all
+# wallets, or all of a table that was small when it last looked.
+SESSION += " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 ANSWER_TIMEOUT_S = 20.0
 # The server is going, or is not the primary any more: the next connection may find another one.
 LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.ReadOnlySqlTransaction)
