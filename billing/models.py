@@ -132,12 +132,12 @@ class Hold(models.Model):
     id = models.UUIDField(primary_key=True)  # UUIDv7, made by the gateway; "gen-" + hex is the generation id
     # Indexes cost every call, most of them twice: docs/adr/0033 says what each of this table and the next two is for.
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="holds", db_index=False)
-    # Prices and rates cannot be deleted, nor can a key that has a meter: a check by the database would lock these few
-    # rows for every call.
+    # A rate cannot be deleted, nor can a key that has a meter: a check by the database would lock the one row for
+    # every call.
     key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_index=False)
     model = models.TextField()
-    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    price = models.ForeignKey(Price, models.PROTECT, related_name="+", db_index=False)
     rate = models.ForeignKey(
         CreditRate, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False
     )

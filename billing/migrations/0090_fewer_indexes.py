@@ -49,9 +49,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             "hold", "user", pointer(settings.AUTH_USER_MODEL, null=True, related_name="+", db_index=False)
         ),
-        migrations.AlterField(
-            "hold", "price", pointer("billing.price", related_name="+", db_constraint=False, db_index=False)
-        ),
+        migrations.AlterField("hold", "price", pointer("billing.price", related_name="+", db_index=False)),
         migrations.AddIndex(
             "hold", models.Index(fields=["user"], condition=Q(user__isnull=False), name="hold_by_user")
         ),
