@@ -58,21 +58,14 @@ WITH final AS (
 )
 """
 USAGE = f"""{USED}
-SELECT CASE %(group_by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WHEN 'member' THEN user_id::text
-       ELSE width_bucket(at, %(starts)s::timestamptz[])::text END,
-       sum(requests)::bigint, sum(errors)::bigint, sum(prompt_tokens)::bigint, sum(cached_tokens)::bigint,
-       sum(cache_write_tokens)::bigint, sum(completion_tokens)::bigint, sum(reasoning_tokens)::bigint,
-       sum(charged)::bigint, sum(corrected)::bigint
-FROM used WHERE %(key)s::uuid IS NULL OR key_id = %(key)s GROUP BY 1
-"""  # noqa: S608 - a constant of ours
 SELECT grouped::text, requests, errors, prompt, cached, written, completion, reasoning, charged, corrected FROM (
-    SELECT {} AS grouped, sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
+    SELECT {{}} AS grouped, sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
            sum(prompt_tokens)::bigint AS prompt, sum(cached_tokens)::bigint AS cached,
            sum(cache_write_tokens)::bigint AS written, sum(completion_tokens)::bigint AS completion,
            sum(reasoning_tokens)::bigint AS reasoning, sum(charged)::bigint AS charged,
            sum(corrected)::bigint AS corrected
     FROM used WHERE %(key)s::uuid IS NULL OR key_id = %(key)s GROUP BY 1) summed
-"""
+"""  # noqa: S608 - a constant of ours
 # As the rows have it: a text of each of them would take longer than the sums.
 GROUPS = {
     "day": "width_bucket(at, %(starts)s::timestamptz[])",

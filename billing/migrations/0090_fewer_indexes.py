@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
         ("accounts", "0001_initial"),
-        ("billing", "0042_checkpoints_and_heartbeats"),
+        ("billing", "0080_failed_attempts"),
     ]
 
     operations = [
