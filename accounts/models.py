@@ -293,7 +293,7 @@ class LogInThrottle(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what, to whom and why: added by accounts/audit.py, and never changed (migration 0020).
+    """Who did what, to whom and why: added by accounts/audit.py, and never changed (migration 0008).
 
     No foreign keys: it has to outlive whom it names.
     """

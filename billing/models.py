@@ -130,7 +130,7 @@ class Hold(models.Model):
         EXPIRED = "expired"
 
     id = models.UUIDField(primary_key=True)  # UUIDv7, made by the gateway; "gen-" + hex is the generation id
-    # Indexes cost every call, most of them twice: docs/adr/0033 says what each of this table and the next two is for.
+    # Indexes cost every call, most of them twice: docs/adr/0030 says what each of this table and the next two is for.
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="holds", db_index=False)
     # A rate cannot be deleted, nor can a key that has a meter: a check by the database would lock the one row for
     # every call.

@@ -2,7 +2,7 @@
 
 The id of a call is a UUIDv7, its first bits are its time, so a month is a range of ids and a look-up by id reads
 one partition. An id of no known month goes to the default partition: a settlement never fails for a missing one.
-The work is done by the functions of migration 0041, with the rights of the tables' owner and a short lock time-out.
+The work is done by the functions of migration 0020, with the rights of the tables' owner and a short lock time-out.
 """
 
 import logging

@@ -90,7 +90,7 @@ def test_counts_and_sessions_that_are_over_are_forgotten():
 @pytest.mark.django_db
 def test_who_was_here_before_addresses_were_confirmed_logs_in_as_before(client):
     """The migration, on a user as they were; a second time it changes nothing."""
-    migration = import_module("accounts.migrations.0012_confirm_known_addresses")
+    migration = import_module("accounts.migrations.0007_confirm_known_addresses")
     dora = create_user("dora@example.org", PASSWORD)
     dora.emailaddress_set.all().delete()
     unconfirmed = create_user("new@example.org", PASSWORD)

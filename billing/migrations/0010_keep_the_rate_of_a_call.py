@@ -16,7 +16,7 @@ DROP TRIGGER billing_creditrate_append_only ON billing_creditrate;
 class Migration(migrations.Migration):
     """Every call names the margin and the price of a credit that it began with."""
 
-    dependencies = [("billing", "0060_operations")]
+    dependencies = [("billing", "0009_operations")]
     operations = [
         migrations.CreateModel(
             name="CreditRate",

@@ -13,6 +13,6 @@ CREATE INDEX accounts_cache_expires ON accounts_cache (expires);
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0010_invitations_and_sign_ups")]
+    dependencies = [("accounts", "0005_invitations_and_sign_ups")]
 
     operations = [migrations.RunSQL(CREATE, "DROP TABLE accounts_cache")]

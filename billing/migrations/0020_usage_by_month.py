@@ -115,5 +115,5 @@ INSERT INTO billing_usage SELECT * FROM billing_usage_before;
 class Migration(migrations.Migration):
     """Usage becomes partitioned by month. Rows are copied: about a minute for every few million of them."""
 
-    dependencies = [("billing", "0040_more_roll_ups")]
+    dependencies = [("billing", "0019_more_roll_ups")]
     operations = [migrations.RunSQL(FUNCTIONS, DROP_FUNCTIONS), migrations.RunSQL(PARTITION, JOIN_AGAIN)]

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("completions", "0020_price_changes")]
+    dependencies = [("completions", "0005_price_changes")]
     operations = [
         migrations.CreateModel(
             name="LookupPace",

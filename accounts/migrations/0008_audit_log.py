@@ -24,7 +24,7 @@ DROP FUNCTION accounts_append_only();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0012_confirm_known_addresses'),
+        ('accounts', '0007_confirm_known_addresses'),
     ]
 
     operations = [

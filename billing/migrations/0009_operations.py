@@ -8,8 +8,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0020_audit_log'),
-        ('billing', '0030_notices'),
+        ('accounts', '0008_audit_log'),
+        ('billing', '0008_notices'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -31,5 +31,5 @@ DROP FUNCTION billing_payment_stays();
 class Migration(migrations.Migration):
     """A payment's amount and credits are fixed when it is made, and it cannot be deleted."""
 
-    dependencies = [("billing", "0022_payments")]
+    dependencies = [("billing", "0017_payments")]
     operations = [migrations.RunSQL(PROTECT, UNPROTECT)]

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0060_operations'),
+        ('billing', '0009_operations'),
         ('completions', '0004_what_becomes_of_a_stream_without_its_client'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -31,8 +31,8 @@ class Migration(migrations.Migration):
 
 
     dependencies = [
-        ('accounts', '0020_audit_log'),
-        ('billing', '0100_index_failed_calls'),
+        ('accounts', '0008_audit_log'),
+        ('billing', '0024_index_failed_calls'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

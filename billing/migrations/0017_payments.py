@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0004_end_and_notify_tokens'),
-        ('billing', '0021_protect_promotions'),
+        ('billing', '0016_protect_promotions'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -2,9 +2,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """A tenant's usage is summed from the index alone: docs/adr/0034."""
+    """A tenant's usage is summed from the index alone: docs/adr/0031."""
 
-    dependencies = [("billing", "0090_fewer_indexes")]
+    dependencies = [("billing", "0026_fewer_indexes")]
 
     operations = [
         migrations.RemoveConstraint("usagehour", "usage_hour_once"),

@@ -43,5 +43,5 @@ DROP FUNCTION billing_voucher_redeemed_once();
 class Migration(migrations.Migration):
     """A voucher is redeemed once and a lot only shrinks: in the database, whatever the code does."""
 
-    dependencies = [("billing", "0020_promotions")]
+    dependencies = [("billing", "0015_promotions")]
     operations = [migrations.RunSQL(PROTECT, UNPROTECT)]

@@ -12,7 +12,7 @@ WHERE NOT EXISTS (SELECT FROM account_emailaddress e WHERE e.user_id = u.id)
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0011_counts_of_requests"),
+        ("accounts", "0006_counts_of_requests"),
         ("account", "0009_emailaddress_unique_primary_email"),
     ]
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("completions", "0010_pace_of_lookups")]
+    dependencies = [("completions", "0006_pace_of_lookups")]
 
     operations = [
         migrations.CreateModel(

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0004_end_and_notify_tokens'),
-        ('billing', '0041_usage_by_month'),
+        ('billing', '0020_usage_by_month'),
     ]
 
     operations = [

@@ -35,12 +35,12 @@ USER = pointer(settings.AUTH_USER_MODEL, null=True, related_name="+", db_constra
 
 
 class Migration(migrations.Migration):
-    """What every call paid for and nobody read: docs/adr/0033."""
+    """What every call paid for and nobody read: docs/adr/0030."""
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
         ("accounts", "0001_initial"),
-        ("billing", "0080_failed_attempts"),
+        ("billing", "0025_failed_attempts"),
     ]
 
     operations = [
@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.RunSQL(GUARD_BY_CONDITION, GUARD_BY_FUNCTION),
-        # Of the partitioned table, whose indexes 0041 made by hand.
+        # Of the partitioned table, whose indexes 0020 made by hand.
         migrations.SeparateDatabaseAndState(
             state_operations=[
                 migrations.AlterField("usage", "key", KEY),

@@ -3,7 +3,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0042_checkpoints_and_heartbeats")]
+    dependencies = [("billing", "0021_checkpoints_and_heartbeats")]
 
     operations = [
         migrations.AddIndex(

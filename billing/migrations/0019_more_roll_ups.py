@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0004_end_and_notify_tokens'),
-        ('billing', '0023_protect_payments'),
+        ('billing', '0018_protect_payments'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

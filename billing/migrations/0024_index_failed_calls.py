@@ -5,7 +5,7 @@ class Migration(migrations.Migration):
     """The few calls that failed, apart: their page reads them alone, not the hours around them. On the partitioned
     table it is made on every month; later months copy it."""
 
-    dependencies = [("billing", "0071_call_operations_requests")]
+    dependencies = [("billing", "0023_call_operations_requests")]
 
     operations = [
         migrations.AddIndex(
