@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
     config.pluginmanager.import_plugin("tests.gateway_server")  # their fixtures need the models
     config.pluginmanager.import_plugin("tests.stripe_cast")
+    config.pluginmanager.import_plugin("tests.browser.people")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 import csv
 import re
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from asgiref.sync import async_to_sync
 from django.test import Client
@@ -26,9 +26,13 @@ def text(page: Any) -> str:
 
 def browser(tenant: Tenant, role: str = Membership.Role.OWNER, email: str = "") -> Client:
     """A member who is logged in."""
-    user = create_user(email or f"{role}-{User.objects.count()}@example.org")
-    add_member(Organization.objects.get(pk=tenant.id), user, role)
-    return logged_in(user)
+    return logged_in(member(tenant.id, role, email))
+
+
+def member(organization_id: UUID, role: str = Membership.Role.OWNER, email: str = "") -> User:
+    user = create_user(email or f"{role}-{uuid4().hex}@example.org")
+    add_member(Organization.objects.get(pk=organization_id), user, role)
+    return user
 
 
 def logged_in(user: User) -> Client:

@@ -45,8 +45,8 @@ class Tenant(NamedTuple):
 class Server:
     """One `manage.py serve` process on a free loopback port."""
 
-    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
-        self.port = free_port()
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str, port: int = 0) -> None:
+        self.port = port or free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
         self.base_url = f"{self.origin}/v1"
         self.log = log
