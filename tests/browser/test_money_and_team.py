@@ -33,7 +33,7 @@ def test_an_invited_stranger_signs_up_and_is_a_member(people: People, mailbox: M
     owner = people.member(member(alice.organization_id, "owner"))
     owner.goto("/team")
     owner.get_by_label("E-mail").fill("fay@invited.example")
-    owner.get_by_label("Role").select_option("developer")
+    owner.get_by_label("Role", exact=True).select_option("developer")
     owner.get_by_role("button", name="Send the invitation").click()
     waiting = owner.locator("section", has=owner.get_by_role("heading", name="Invited"))
     expect(waiting).to_contain_text("fay@invited.example")

@@ -13,7 +13,7 @@ from tests.gateway_server import MODEL, Tenant, wait_closed
 def playground(people: People, tenant: Tenant) -> Page:
     page = people.member(member(tenant.organization_id, "owner"))
     page.goto("/playground")
-    page.get_by_label("Model").select_option(MODEL)
+    page.get_by_label("Model", exact=True).select_option(MODEL)
     return page
 
 
