@@ -6,6 +6,7 @@ there) fails the test. What people saw last in a test that failed lies in var/te
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -18,6 +19,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from accounts.models import User
 from quantized.devstack.places import VAR
+from tests.browser.pages import Shown
+from tests.browser.populated import Populated, populate
 from tests.gateway_server import Server, free_port
 
 SEEN = VAR / "test" / "browser"
@@ -58,6 +61,19 @@ class People:
         client.force_login(user)
         session = client.cookies[settings.SESSION_COOKIE_NAME]
         page.context.add_cookies([{"name": session.key, "value": session.value, "url": self.origin}])
+        return page
+
+    def opened(self, shown: Shown, populated: Populated, **options: Any) -> Page:
+        """One of the pages of pages.py, with everything on it."""
+        if shown.who == "stranger":
+            page = self.stranger(**options)
+        else:
+            page = self.member(getattr(populated, shown.who), **options)
+        if shown.status != 200:
+            self.expect(str(shown.status))
+        response = page.goto(shown.path.format_map(populated._asdict()), wait_until="networkidle")
+        assert response is not None
+        assert response.status == shown.status
         return page
 
     def expect(self, words: str) -> None:
@@ -148,3 +164,16 @@ def people(chromium: Browser, site: str, request: pytest.FixtureRequest) -> Iter
     has_failed = ("has failed", True) in request.node.user_properties or crowd.problems
     crowd.leave(SEEN / re.sub(r"[^\w-]+", "-", request.node.name) if has_failed else None)
     assert crowd.problems == []
+
+
+@pytest.fixture(scope="session")
+def populations() -> list[Populated]:
+    """None yet, or the one."""
+    return []
+
+
+@pytest.fixture
+def populated(site: str, populations: list[Populated]) -> Populated:
+    if not populations:
+        populations.append(populate(datetime.now(UTC)))
+    return populations[0]
