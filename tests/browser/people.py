@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize
 
 from accounts.models import User
 from quantized.devstack.places import VAR
@@ -26,8 +26,8 @@ from tests.gateway_server import Server, free_port
 SEEN = VAR / "test" / "browser"
 SIGNUP_CREDIT_MICRO = 5_000_000
 WAIT_MS = 30_000  # a machine may be busy; nothing waits longer than it has to
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 MAIL_END = re.compile(rb"^-{79}\n", re.MULTILINE)  # as Django's file back end ends each
 
 
@@ -71,7 +71,7 @@ class People:
             page = self.member(getattr(populated, shown.who), **options)
         if shown.status != 200:
             self.expect(str(shown.status))
-        response = page.goto(shown.path.format_map(populated._asdict()), wait_until="networkidle")
+        response = page.goto(shown.path.format_map(populated._asdict()))
         assert response is not None
         assert response.status == shown.status
         return page
