@@ -17,9 +17,10 @@ from django.db import connection, transaction
 from accounts import team
 from accounts.models import ApiKey, Invitation, Membership, Organization, User
 from accounts.services import add_member, create_organization, create_user, issue_key, revoke_key
-from billing import ledger, money, rollups, vouchers
+from billing import ledger, money, operations, rollups, vouchers
 from billing.kernel import AnyCommand, Post, Reserve, Settle, Void
 from billing.lookups import generation_id
+from billing.operations import Asked
 from completions.models import Route
 from tests.clock import DatabaseClock
 from tests.ledger_cast import make_hold_id, make_receipt
@@ -48,6 +49,9 @@ class Populated(NamedTuple):
     invitation: str  # its token
     receipt: str
     failed: str
+    request: UUID  # of an operator, that waits for another one
+    route: int
+    provider: int
 
 
 def populate(now: datetime) -> Populated:
@@ -70,16 +74,28 @@ def populate(now: datetime) -> Populated:
     _, [code] = vouchers.create_batch("conference", 1, 40 * CREDIT, credit_days=90, created_by="operator")
     vouchers.redeem(organization.pk, code, owner.pk)
     newcomer = create_organization("Newcomers", f"nora-{uuid4().hex[:6]}@new.example", PASSWORD).owner
+    operator = User.objects.create_superuser(f"operator-{uuid4().hex[:6]}@example.com", PASSWORD)
+    wanted = Asked(
+        id=uuid4(),
+        kind="grant",
+        organization_id=organization.pk,
+        reason="Their yearly contract",
+        amount_micro=settings.APPROVAL_ABOVE_MICRO + CREDIT,
+    )
+    route = Route.objects.get(model_id="anthropic/claude-opus-5.5", provider__name="anthropic")
     return Populated(
         owner=owner,
         newcomer=newcomer,
-        operator=User.objects.create_superuser(f"operator-{uuid4().hex[:6]}@example.com", PASSWORD),
+        operator=operator,
         organization=organization.pk,
         key=keys["production"].pk,
         member=bob.pk,
         invitation=invite(organization, owner),
         receipt=generation_id(calls["answered"]),
         failed=generation_id(calls["failed"]),
+        request=operations.request(wanted, operator).pk,
+        route=route.pk,
+        provider=route.provider_id,
     )
 
 
