@@ -21,7 +21,8 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test test-long chaos check format lock clean bench bench-streams bench-ledger bench-scale profile
+.PHONY: help run smoke test test-browser test-long chaos screenshots check format lock clean
+.PHONY: bench bench-streams bench-ledger bench-scale bench-pages profile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,12 @@ test-long: $(INSTALLED) ## many more random ledger programs, and requests agains
 
 chaos: $(INSTALLED) ## processes, servers, providers and clients die under load; nothing is lost (SECONDS=240 SEED=...)
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),240) $(if $(SEED),--seed $(SEED))
+
+test-browser: $(INSTALLED) ## what people do and see, in Chromium: flows, axe on every page, the keyboard
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: $(INSTALLED) ## every page, light, dark and on a phone, into docs/screenshots/; look at them
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser/screenshots.py
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
 	$(BIN)/python -m ruff format --check .
@@ -65,6 +72,9 @@ bench-ledger: $(INSTALLED) ## holds and settlements a second on durable PostgreS
 
 bench-scale: $(INSTALLED) ## ten million calls in the books, needs 20 GB (ROWS=10000000)
 	@$(BIN)/python -m benchmarks.scale
+
+bench-pages: $(INSTALLED) ## every page of a tenant with a million calls (ROWS=1000000)
+	@$(BIN)/python -m benchmarks.pages
 
 profile: $(INSTALLED) ## where our server's time goes under load: flame graphs in var/profile/
 	@$(BIN)/python -m benchmarks.profile

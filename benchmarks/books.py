@@ -1,8 +1,9 @@
 """Books of any size, made by set-based SQL: tenants, keys, and calls with their holds, entries, usage and meters.
 
 `generate` fills an empty, migrated database so that the verifier finds nothing wrong with it. The first tenant makes
-a tenth of all calls, the others share the rest alike. Calls end over the last 60 days, in the order of time. It needs
-a superuser: foreign keys and triggers rest while rows are copied in, which is the difference between minutes and hours.
+a tenth of all calls, the others share the rest alike; alone it makes all of them. Calls end over the last 60 days, in
+the order of time. It needs a superuser: foreign keys and triggers rest while rows are copied in, which is the
+difference between minutes and hours.
 """
 
 from collections.abc import Callable, Iterator
@@ -65,8 +66,8 @@ RETURNS TABLE (n bigint, t int, hold_id uuid, wallet_id uuid, key_id uuid, model
                seq bigint, balance bigint, at timestamptz)
 LANGUAGE sql STABLE AS $$
     WITH numbered AS (
-        SELECT n, CASE WHEN n %% 10 = 0 THEN 0 ELSE 1 + (n - n / 10 - 1) %% (tenants - 1) END::int AS t,
-               CASE WHEN n %% 10 = 0 THEN n / 10 ELSE (n - n / 10 - 1) / (tenants - 1) END AS m,
+        SELECT n, CASE WHEN tenants = 1 OR n %% 10 = 0 THEN 0 ELSE 1 + (n - n / 10 - 1) %% (tenants - 1) END::int AS t,
+               CASE WHEN tenants = 1 THEN n WHEN n %% 10 = 0 THEN n / 10 ELSE (n - n / 10 - 1) / (tenants - 1) END AS m,
                ends - make_interval(days => %(days)s) * (1 - n::float8 / rows) AS at
         FROM generate_series(first, last) n)
     SELECT numbered.n, t, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008'

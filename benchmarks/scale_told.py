@@ -11,6 +11,7 @@ class Job(msgspec.Struct):
 class Page(msgspec.Struct):
     p50_ms: float
     p95_ms: float
+    cpu_ms: float  # of the server's process alone: what a busy machine leaves as it is
 
 
 class Told(msgspec.Struct):

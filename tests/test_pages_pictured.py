@@ -41,9 +41,9 @@ def test_every_address_is_a_page_that_is_looked_at_or_says_why_not():
     shown = {name for name in shown if not name.startswith("admin:")}
     excused = [name for reasons in NOT_PAGES.values() for name in reasons]
     same_page = {"account_login": "login", "account_logout": "logout"}
-    assert {same_page.get(name, name) for name in mapped} == {
-        same_page.get(name, name) for name in shown
-    } | set(excused)
+    assert {same_page.get(name, name) for name in mapped} == {same_page.get(name, name) for name in shown} | set(
+        excused
+    )
     assert not shown & set(excused)
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.conf import settings
@@ -75,6 +75,13 @@ class People:
         assert response is not None
         assert response.status == shown.status
         return page
+
+    @staticmethod
+    def look(page: Page, shown: Shown, colours: Literal["light", "dark"], size: ViewportSize) -> None:
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        if shown.who == "operator":
+            page.reload()  # the admin asks for the colours once
 
     def expect(self, words: str) -> None:
         """This test makes the browser complain of it."""

@@ -129,10 +129,8 @@ def invite(organization: Organization, owner: User) -> str:
 # --- Six weeks --------------------------------------------------------------------------------------
 
 
-def six_weeks(
-    organization_id: UUID, keys: dict[str, ApiKey], clock: DatabaseClock, now: datetime
-) -> dict[str, UUID]:
-    chance = Random(7)  # noqa: S311
+def six_weeks(organization_id: UUID, keys: dict[str, ApiKey], clock: DatabaseClock, now: datetime) -> dict[str, UUID]:
+    chance = Random(7)
     routes = {route.model_id: route for route in Route.objects.filter(model_id__in=MODELS).select_related("price")}
     rate = money.CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN)
     post(organization_id, "purchase", 2_000 * CREDIT, "Card payment")
@@ -236,9 +234,7 @@ class Call(NamedTuple):
             "cancelled": chance.random() < 0.01,
         }
         receipt = make_receipt(**told, **ended)
-        settle = Settle(
-            wallet_id=self.wallet_id, hold_id=hold_id, key_id=self.key_id, actual=charged, receipt=receipt
-        )
+        settle = Settle(wallet_id=self.wallet_id, hold_id=hold_id, key_id=self.key_id, actual=charged, receipt=receipt)
         return "answered", hold_id, [reserve, settle]
 
     @staticmethod

@@ -17,7 +17,7 @@ from tests.browser.people import DESKTOP, PHONE, People
 from tests.browser.populated import Populated
 
 HERE = CHECKOUT / "docs" / "screenshots"
-COLOURS = 128  # of a picture's palette; there are few on a page
+COLOURS = 256  # of a picture's palette; there are few on a page
 HEIGHT_MAX = 2_400  # a long list goes on as it began
 LOOKS: tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...] = (
     ("light", "light", DESKTOP),
@@ -37,8 +37,7 @@ def test_picture(shown: Shown, people: People, populated: Populated) -> None:
     page.wait_for_load_state("networkidle")
     HERE.mkdir(exist_ok=True)
     for look, colours, size in LOOKS:
-        page.set_viewport_size(size)
-        page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        people.look(page, shown, colours, size)
         keep(taken(page, size), f"{shown.name}-{look}.png")
 
 
@@ -49,7 +48,7 @@ def taken(page: Page, size: ViewportSize) -> Image.Image:
 
 
 def keep(picture: Image.Image, name: str) -> None:
-    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+    picture.convert("RGB").quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
 
 
 def test_list_of_them() -> None:

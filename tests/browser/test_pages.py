@@ -29,6 +29,8 @@ LOOKS: tuple[tuple[Literal["light", "dark"], str, ViewportSize, tuple[str, ...]]
 def axe(page: Page, rules: tuple[str, ...] = ()) -> list[str]:
     only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
     options = {"resultTypes": ["violations"]} | only
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
     found = page.evaluate(f"axe.run({json.dumps(OURS)}, {json.dumps(options)})")
     return [
         f"{each['id']}: {node['target']} {node['html'][:160]}"
@@ -41,11 +43,9 @@ def axe(page: Page, rules: tuple[str, ...] = ()) -> list[str]:
 @pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
 def test_a_page_can_be_read_by_everybody(shown: Shown, people: People, populated: Populated):
     page = people.opened(shown, populated)
-    page.evaluate(AXE)
     problems = []
     for colours, name, size, rules in LOOKS if shown.who != "operator" else LOOKS[:2]:
-        page.set_viewport_size(size)
-        page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+        people.look(page, shown, colours, size)
         problems += [f"{colours}, {name}: {each}" for each in axe(page, rules)]
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > size["width"]:
