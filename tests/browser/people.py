@@ -38,17 +38,20 @@ class People:
         self.browser = browser
         self.origin = origin
         self.contexts: list[BrowserContext] = []
+        self.traced: set[BrowserContext] = set()
         self.problems: list[str] = []
         self.expected: list[str] = []
 
-    def stranger(self, **options: Any) -> Page:
+    def stranger(self, *, is_traced: bool = True, **options: Any) -> Page:
         given = {"base_url": self.origin, "viewport": DESKTOP, "locale": "en-GB", "timezone_id": "UTC"} | options
         context = self.browser.new_context(**given)
         context.set_default_timeout(WAIT_MS)
         context.set_default_navigation_timeout(WAIT_MS)
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.origin)
-        context.tracing.start(snapshots=True)
         self.contexts.append(context)
+        if is_traced:
+            context.tracing.start(snapshots=True)
+            self.traced.add(context)
         page = context.new_page()
         page.on("console", self.note)
         page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
@@ -60,15 +63,16 @@ class People:
         client = Client()
         client.force_login(user)
         session = client.cookies[settings.SESSION_COOKIE_NAME]
+        user.usersession_set.create(session_key=session.value, ip="127.0.0.1", user_agent="Chromium")
         page.context.add_cookies([{"name": session.key, "value": session.value, "url": self.origin}])
         return page
 
-    def opened(self, shown: Shown, populated: Populated, **options: Any) -> Page:
-        """One of the pages of pages.py, with everything on it."""
+    def opened(self, shown: Shown, populated: Populated) -> Page:
+        """One of the pages of pages.py, with everything on it. Nothing is done there, so nothing is traced."""
         if shown.who == "stranger":
-            page = self.stranger(**options)
+            page = self.stranger(is_traced=False)
         else:
-            page = self.member(getattr(populated, shown.who), **options)
+            page = self.member(getattr(populated, shown.who), is_traced=False)
         if shown.status != 200:
             self.expect(str(shown.status))
         response = page.goto(shown.path.format_map(populated._asdict()))
@@ -97,7 +101,8 @@ class People:
         for number, context in enumerate(self.contexts):
             if keep_in is not None:
                 keep_in.mkdir(parents=True, exist_ok=True)
-                context.tracing.stop(path=keep_in / f"trace-{number}.zip")
+                if context in self.traced:
+                    context.tracing.stop(path=keep_in / f"trace-{number}.zip")
                 for page in context.pages:
                     page.screenshot(path=keep_in / f"page-{number}.png", full_page=True)
                     (keep_in / f"page-{number}.html").write_text(page.content())
