@@ -46,7 +46,7 @@ def test_an_answer_streams_in_with_its_cost_and_receipt(people: People, alice: T
     expect(code).to_contain_text("Answer in one sentence.")
     receipt.click()
     expect(page).to_have_title(re.compile("^Receipt"))
-    expect(page.get_by_role("main")).to_contain_text("Answered as a stream")
+    expect(page.get_by_role("definition").filter(has_text="a stream")).to_be_visible()
 
 
 def test_a_conversation_goes_on_and_begins_anew(people: People, alice: Tenant):
