@@ -16,6 +16,8 @@ GIVEN: dict[str, Any] = {
     "key": ANY,
     "organization": ANY,
     "request": ANY,
+    "rule": ANY,
+    "endpoint": ANY,
     "receipt": "gen-1",
     "failed": "gen-2",
     "invitation": "token",

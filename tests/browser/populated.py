@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from accounts import team
 from accounts.models import ApiKey, Invitation, Membership, Organization, User
 from accounts.services import add_member, create_organization, create_user, issue_key, revoke_key
-from billing import ledger, money, operations, rollups, vouchers
+from billing import alerts, ledger, money, operations, rollups, vouchers, webhooks
 from billing.kernel import AnyCommand, Post, Reserve, Settle, Void
 from billing.lookups import generation_id
 from billing.operations import Asked
@@ -52,6 +52,8 @@ class Populated(NamedTuple):
     request: UUID  # of an operator, that waits for another one
     route: int
     provider: int
+    rule: UUID
+    endpoint: UUID
 
 
 def populate(now: datetime) -> Populated:
@@ -96,6 +98,8 @@ def populate(now: datetime) -> Populated:
         request=operations.request(wanted, operator).pk,
         route=route.pk,
         provider=route.provider_id,
+        rule=alerts.create_rule(organization.pk, "low_balance", 200 * CREDIT).pk,
+        endpoint=webhooks.create_endpoint(organization.pk, "https://hooks.northwind.example/quantized").endpoint.pk,
     )
 
 
