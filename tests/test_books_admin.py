@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import User
 from billing import drift, ledger, losses, rates
@@ -19,6 +20,7 @@ from billing.models import (
     Dispute,
     Entry,
     ExtraCharge,
+    FailedAttempt,
     Heartbeat,
     Hold,
     Loss,
@@ -39,7 +41,8 @@ from billing.models import (
 from billing.rollups import roll_up
 from billing.services import open_account
 
-BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter, CreditRate, ExtraCharge, Loss, ProviderDay]
+BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter, CreditRate, ExtraCharge, FailedAttempt, Loss]
+BOOKS += [ProviderDay]
 # Looked at in test_payments_admin.py.
 PAYMENTS = [AutoTopUp, Dispute, Lot, Payment, StripeEvent, Voucher, VoucherBatch]
 
@@ -77,6 +80,9 @@ def a_call(db: None) -> uuid.UUID:
     rates.current()
     queue_extra(Hold.objects.get(pk=hold_id), 5, Decimal("0.1"))
     losses.note(hold_id, Loss.Reason.NO_REFERENCE)
+    FailedAttempt.objects.create(
+        hold_id=hold_id, provider="openrouter", provider_ref="gen-1", recorded_at=timezone.now(), reconciliation="none"
+    )
     drift.compare_reported(date(2026, 1, 2), "anthropic", {"m": drift.Bill(Decimal(5))})
     return hold_id
 
