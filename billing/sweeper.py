@@ -35,14 +35,15 @@ ORDER BY expires_at LIMIT %s
 OPEN = "SELECT count(*) FROM billing_hold WHERE state = 'open'"
 
 # Whom to ask for: overdue calls, and those that have expired since and may still be settled late. By the time of
-# the statement: unlike the clock, it can use an index.
+# the statement: unlike the clock, it can use an index. MATERIALIZED, because a plan may run a subquery with SKIP LOCKED
+# for every row, and then takes more than its LIMIT.
 CLAIM = """
-UPDATE billing_hold SET sweep_attempts = sweep_attempts + 1,
-    sweep_at = statement_timestamp() + make_interval(secs => %s)
-WHERE id IN (
+WITH due AS MATERIALIZED (
     SELECT id FROM billing_hold WHERE {} AND provider = %s AND provider_ref <> '' AND charged IS NULL
     ORDER BY expires_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING id
+UPDATE billing_hold SET sweep_attempts = sweep_attempts + 1,
+    sweep_at = statement_timestamp() + make_interval(secs => %s)
+FROM due WHERE billing_hold.id = due.id RETURNING billing_hold.id
 """
 CLAIM_OVERDUE = CLAIM.format(
     "state = 'open' AND expires_at <= statement_timestamp() AND dispatched_at IS NOT NULL"
@@ -113,7 +114,7 @@ def claim(provider: str, limit: int, *, for_s: float) -> list[Hold]:
     ids: list[UUID] = []
     with connection.cursor() as cursor:
         for sql in (CLAIM_OVERDUE, CLAIM_EXPIRED):
-            cursor.execute(sql, [for_s, provider, limit - len(ids)])
+            cursor.execute(sql, [provider, limit - len(ids), for_s])
             ids += [row[0] for row in cursor.fetchall()]
     return list(Hold.objects.filter(pk__in=ids).select_related("rate", "price").order_by("expires_at"))
 
