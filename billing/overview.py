@@ -14,10 +14,11 @@ from billing.models import Heartbeat, VerifierRun
 LOW_DAYS = 3
 LOW_SHOWN = 8
 
-# Each line has an index of its own for what is open; wallets are as many as there are tenants.
+# Each line has an index of its own for what is open; wallets are as many as there are tenants, and together may hold
+# more than a bigint.
 STANDING = """
-SELECT (SELECT coalesce(sum(posted) FILTER (WHERE posted > 0), 0)::bigint FROM billing_wallet),
-       (SELECT coalesce(-sum(posted) FILTER (WHERE posted < 0), 0)::bigint FROM billing_wallet),
+SELECT (SELECT coalesce(sum(posted) FILTER (WHERE posted > 0), 0) FROM billing_wallet),
+       (SELECT coalesce(-sum(posted) FILTER (WHERE posted < 0), 0) FROM billing_wallet),
        (SELECT count(*) FROM billing_hold WHERE state = 'open'),
        (SELECT coalesce(sum(amount), 0)::bigint FROM billing_hold WHERE state = 'open'),
        (SELECT min(created_at) FROM billing_hold WHERE state = 'open'),
@@ -71,8 +72,8 @@ class Low(msgspec.Struct, frozen=True):
 
 
 def standing(losses_since: datetime) -> Standing:
-    [row] = _rows(STANDING, {"since": losses_since})
-    return Standing(*row)
+    [(outstanding, overdrawn, *rest)] = _rows(STANDING, {"since": losses_since})
+    return Standing(int(outstanding), int(overdrawn), *rest)
 
 
 def running_low(now: datetime) -> list[Low]:

@@ -43,6 +43,7 @@ SELECT CASE %(by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WHEN 'me
 FROM used GROUP BY 1 ORDER BY sum(charged) DESC, 1 LIMIT %(limit)s
 """  # noqa: S608 - of constants
 
+# Picodollars of all tenants are not cut to a bigint, which would hold nine million dollars.
 OPERATOR = """
 WITH used AS (
     SELECT hour AS at, requests, errors, cancelled, estimated, charged, 0::bigint AS corrected, cost_pico,
@@ -56,8 +57,8 @@ WITH used AS (
     WHERE actual > charged AND resolved_at >= %(start)s AND resolved_at < %(end)s
 )
 SELECT width_bucket(at, %(starts)s::timestamptz[]), sum(requests)::bigint, sum(errors)::bigint, sum(cancelled)::bigint,
-       sum(estimated)::bigint, sum(charged)::bigint, sum(corrected)::bigint, sum(loss)::bigint, sum(cost_pico)::bigint,
-       sum(reported)::bigint, sum(reported_expected_pico)::bigint, sum(reported_cost_usd)
+       sum(estimated)::bigint, sum(charged)::bigint, sum(corrected)::bigint, sum(loss)::bigint, sum(reported)::bigint,
+       sum(cost_pico), sum(reported_expected_pico), sum(reported_cost_usd)
 FROM used GROUP BY 1
 """
 
@@ -82,9 +83,9 @@ FROM answered FULL JOIN asked USING (model, provider) ORDER BY 3 DESC, 1, 2
 """
 
 COSTS = """
-SELECT model, provider, sum(requests)::bigint, sum(charged)::bigint, sum(cost_pico)::bigint, sum(reported)::bigint,
-       sum(reported_expected_pico)::bigint, sum(reported_cost_usd)
-FROM billing_providerhour WHERE hour >= %(start)s AND hour < %(end)s GROUP BY 1, 2 ORDER BY 5 DESC, 1, 2
+SELECT model, provider, sum(requests)::bigint, sum(charged)::bigint, sum(reported)::bigint,
+       sum(cost_pico), sum(reported_expected_pico), sum(reported_cost_usd)
+FROM billing_providerhour WHERE hour >= %(start)s AND hour < %(end)s GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2
 """
 
 AS_OF = "SELECT through FROM billing_rollupstate WHERE id = 1"
@@ -129,8 +130,8 @@ class Totals(msgspec.Struct, frozen=True):
     credits_used: int
     corrections: int
     loss_micro: int
+    reported: int  # calls whose provider told a cost; the last two are theirs
     cost_pico: int  # expected, by our price versions
-    reported: int  # calls whose provider told a cost; the next two are theirs
     reported_expected_pico: int
     reported_cost_pico: int
 
@@ -178,8 +179,8 @@ class Cost(msgspec.Struct, frozen=True):
     provider: str
     requests: int
     charged: int
-    cost_pico: int
     reported: int
+    cost_pico: int
     reported_expected_pico: int
     reported_cost_pico: int
 
@@ -245,7 +246,7 @@ def provider_health(span: Span, model: str | None = None) -> list[Health]:
 def costs(span: Span) -> list[Cost]:
     """By model and provider, the dearest first."""
     rows = _rows(COSTS, _hours(span, []))
-    return [Cost(*(*figures, money.pico(reported))) for *figures, reported in rows]
+    return [Cost(*figures, *_costs_pico(expected, of_reported, usd)) for *figures, expected, of_reported, usd in rows]
 
 
 def cost_micro(cost_pico: int) -> int:
@@ -255,9 +256,13 @@ def cost_micro(cost_pico: int) -> int:
 
 def _operator(span: Span, days: Sequence[Bucket]) -> dict[int, Totals]:
     return {
-        number: Totals(*(*figures, money.pico(reported)))
-        for number, *figures, reported in _rows(OPERATOR, _hours(span, days))
+        number: Totals(*figures, *_costs_pico(expected, of_reported, usd))
+        for number, *figures, expected, of_reported, usd in _rows(OPERATOR, _hours(span, days))
     }
+
+
+def _costs_pico(expected: Decimal, expected_of_reported: Decimal, reported_usd: Decimal) -> tuple[int, int, int]:
+    return int(expected), int(expected_of_reported), money.pico(reported_usd)
 
 
 def _hours(span: Span, days: Sequence[Bucket]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from billing import ledger, reports, rollups
+from billing import ledger, overview, reports, rollups
 from billing.money import Usage as Tokens
 from billing.usage_report import Span
 from tests.clock import DatabaseClock
@@ -127,6 +127,18 @@ def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, ali
         ("sandbox", 2_000_000, 2_100_000),
         ("other", 1_000_000, 0),
     ]
+
+
+def test_all_tenants_together_may_be_more_than_a_bigint_holds(clock: DatabaseClock) -> None:
+    """9,223,372 USD of picodollars, or 10,000 tenants with a thousand million credits each."""
+    for name in ("sandbox", "other"):
+        tenant = Tenant(9 * 10**18)
+        call(tenant, 1, provider=name, cost_pico=9 * 10**18, reported_cost_usd=Decimal(9_000_000))
+    rollups.roll_up()
+    totals = reports.operator_totals(WEEK)
+    assert (totals.cost_pico, totals.reported_cost_pico) == (18 * 10**18, 18 * 10**18)
+    assert [cost.cost_pico for cost in reports.costs(WEEK)] == [9 * 10**18] * 2
+    assert overview.standing(TEN - DAY).outstanding_micro == 2 * (9 * 10**18 - 1)
 
 
 def test_health_counts_the_attempts_after_which_another_provider_answered(clock: DatabaseClock, alice: Tenant) -> None:
