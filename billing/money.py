@@ -7,6 +7,8 @@ an integer of micro-credits, rounded up once per call.
 
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
+from functools import lru_cache
+from operator import mul
 
 import msgspec
 
@@ -25,6 +27,20 @@ TOKEN_CLASSES = (
 )
 UNIT_CLASSES = ("image", "request", "web_search")
 CLASSES = TOKEN_CLASSES + UNIT_CLASSES
+# The same in the order of a receipt.
+LINES = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "audio_input",
+    "reasoning",
+    "audio_output",
+    "image",
+    "web_search",
+    "request",
+)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,40 +129,59 @@ class CreditRate(msgspec.Struct, frozen=True):
 
 
 def cost_pico(usage: Usage, price: Price) -> int:
-    """The cost of a call in picodollars.
-
-    A class without a price of its own is billed as the class it is part of, never at zero:
-    cache reads and writes and audio input as input, reasoning and audio output as output.
-    """
-    return sum(quantity * rate for _, quantity, rate in lines(usage, price))
+    """The cost of a call in picodollars: the sum of its `lines`."""
+    rates = price.rates(usage.prompt_tokens)
+    return sum(map(mul, _quantities(usage, rates), _each(rates)))
 
 
 def lines(usage: Usage, price: Price) -> list[tuple[str, int, int]]:
     """The arithmetic of a receipt: (class, quantity, picodollars each), zero quantities left out."""
     rates = price.rates(usage.prompt_tokens)
-    write_5m = _first(rates.cache_write_5m, rates.input)
-    parts = (
-        ("cache_read", usage.cached_tokens, _first(rates.cache_read, rates.input)),
-        ("cache_write_5m", usage.cache_write_5m_tokens, write_5m),
-        ("cache_write_1h", usage.cache_write_1h_tokens, _first(rates.cache_write_1h, write_5m)),
-        ("audio_input", usage.audio_input_tokens, _first(rates.audio_input, rates.input)),
-        ("reasoning", _apart(usage.reasoning_tokens, rates.reasoning), _first(rates.reasoning, rates.output)),
-        ("audio_output", usage.audio_output_tokens, _first(rates.audio_output, rates.output)),
-        ("image", usage.images, rates.image or 0),
-        ("web_search", usage.web_searches, rates.web_search or 0),
-        ("request", 0 if rates.request is None else 1, rates.request or 0),
+    found = zip(LINES, _quantities(usage, rates), _each(rates), strict=True)
+    return [line for line in found if line[1]]
+
+
+def _quantities(usage: Usage, rates: Rates) -> tuple[int, ...]:
+    """How much of each of the LINES is billed. Reasoning tokens are part of the output unless the price names them.
+
+    Sub-classes may exceed their total in what providers report (11 reasoning tokens of 10 were recorded): the class
+    is billed as reported, the remainder is never negative.
+    """
+    reasoning = 0 if rates.reasoning is None else usage.reasoning_tokens
+    input_apart = usage.cached_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+    return (
+        max(0, usage.prompt_tokens - input_apart),
+        max(0, usage.completion_tokens - reasoning - usage.audio_output_tokens),
+        usage.cached_tokens,
+        usage.cache_write_5m_tokens,
+        usage.cache_write_1h_tokens,
+        usage.audio_input_tokens,
+        reasoning,
+        usage.audio_output_tokens,
+        usage.images,
+        usage.web_searches,
+        0 if rates.request is None else 1,
     )
-    plain_input = usage.prompt_tokens - sum(part[1] for part in parts[:4])
-    plain_output = usage.completion_tokens - sum(part[1] for part in parts[4:6])
-    # Sub-classes may exceed their total in what providers report (11 reasoning tokens of 10
-    # were recorded): the class is billed as reported, the remainder is never negative.
-    whole = (("input", max(0, plain_input), rates.input), ("output", max(0, plain_output), rates.output), *parts)
-    return [line for line in whole if line[1]]
 
 
-def _apart(tokens: int, rate: int | None) -> int:
-    """Reasoning tokens are part of the output unless the price names them."""
-    return tokens if rate is not None else 0
+@lru_cache(maxsize=1024)
+def _each(rates: Rates) -> tuple[int, ...]:
+    """What one of each of the LINES costs. A class without a price of its own is billed as the class it is part of,
+    never at zero: cache reads and writes and audio input as input, reasoning and audio output as output."""
+    write_5m = _first(rates.cache_write_5m, rates.input)
+    return (
+        rates.input,
+        rates.output,
+        _first(rates.cache_read, rates.input),
+        write_5m,
+        _first(rates.cache_write_1h, write_5m),
+        _first(rates.audio_input, rates.input),
+        _first(rates.reasoning, rates.output),
+        _first(rates.audio_output, rates.output),
+        rates.image or 0,
+        rates.web_search or 0,
+        rates.request or 0,
+    )
 
 
 def _first(rate: int | None, fallback: int) -> int:

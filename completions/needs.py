@@ -51,10 +51,8 @@ def asked_fields(chat: Chat) -> frozenset[str]:
     fields = chat.fields
     return frozenset(
         name
-        for name in chat.raw
-        if name not in _ALWAYS_HONOURED
-        and not _is_empty(name, value := getattr(fields, name), fields)
-        and not _is_neutral(name, value)
+        for name in chat.raw.keys() - _ALWAYS_HONOURED
+        if not _is_empty(name, value := getattr(fields, name), fields) and not _is_neutral(name, value)
     )
 
 

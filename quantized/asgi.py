@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MODEL_API = "/v1/chat/completions"
+# New objects between two looks for garbage in cycles. A few calls make Python's own 700: each look would go through
+# the calls under way and find next to nothing.
+YOUNG_MAX = 20_000
 
 
 async def ordinary_lane(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,13 +71,22 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
     scope["state"]["runtime"] = runtime
-    # What is there now stays: each full collection would look through all of Django's objects, while nobody is served.
-    gc.collect()
-    gc.freeze()
+    spare()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await runtime.close()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def spare() -> None:
+    """Spare every call what nobody asked for."""
+    # What is there now stays: each full collection would look through all of Django's objects, while nobody is served.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX)
+    # A line in the log says when, how grave, who and what (settings.LOGGING); not from which line, thread or process.
+    logging._srcfile = None  # the logging HOWTO's own advice, as the next three
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
 async def healthz(scope: Scope, receive: Receive, send: Send) -> None:

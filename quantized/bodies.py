@@ -24,25 +24,26 @@ class ClientLeft(Exception):
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises RequestTooLarge, RequestTimeout or ClientLeft."""
+    bytes_max: int = settings.MAX_BODY_BYTES
     declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if not declared.isdigit() or int(declared) > settings.MAX_BODY_BYTES:
-        raise RequestTooLarge(settings.MAX_BODY_BYTES)
+    if not declared.isdigit() or int(declared) > bytes_max:
+        raise RequestTooLarge(bytes_max)
     try:
         async with asyncio.timeout(settings.BODY_TIMEOUT_S):
-            return await read_parts(receive)
+            return await read_parts(receive, bytes_max)
     except TimeoutError:
         raise RequestTimeout(settings.BODY_TIMEOUT_S) from None
 
 
-async def read_parts(receive: Receive) -> bytes:
+async def read_parts(receive: Receive, bytes_max: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         size += len(message["body"])
-        if size > settings.MAX_BODY_BYTES:
-            raise RequestTooLarge(settings.MAX_BODY_BYTES)
+        if size > bytes_max:
+            raise RequestTooLarge(bytes_max)
         parts.append(message["body"])
         if not message.get("more_body"):
             return b"".join(parts)

@@ -24,6 +24,44 @@ from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusa
 from quantized.middleware import RequestIdMiddleware
 
 
+class LeanRequest(ASGIRequest):
+    """Django's, made of what this lane is asked for."""
+
+    def __init__(self, scope: Scope, body: bytes, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.resolver_match = None
+        self.script_name = ""
+        self.path = self.path_info = scope["path"]
+        self.method = scope["method"]
+        host, port = scope["server"] or ("unknown", 0)
+        self.META = {
+            "REQUEST_METHOD": self.method,
+            "PATH_INFO": self.path,
+            "QUERY_STRING": scope["query_string"].decode("latin1"),
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(port),
+        }
+        for name, value in scope["headers"]:
+            self._add_header(meta_name(name), value.decode("latin1"))
+        self.META["CONTENT_LENGTH"] = str(len(body))  # DRF takes a body without one, sent in chunks, for empty
+        self._stream = BytesIO(body)
+        self._read_started = self._post_parse_error = False
+
+    def _add_header(self, name: str | None, value: str) -> None:
+        if name is not None:
+            self.META[name] = f"{self.META[name]},{value}" if name in self.META else value
+
+
+@lru_cache(maxsize=256)
+def meta_name(header: bytes) -> str | None:
+    """Django's name of a header. None with an underscore, which could be taken for a hyphen."""
+    if b"_" in header:
+        return None
+    name = header.decode("latin1").upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
 class LeanHandler(ASGIHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []
@@ -38,9 +76,7 @@ class LeanHandler(ASGIHandler):
             return
         except GatewayError as error:
             return await send_response(refusal(scope, error), send)
-        request = ASGIRequest(scope, BytesIO(body))
-        request.META["CONTENT_LENGTH"] = str(len(body))  # DRF takes a body without one, sent in chunks, for empty
-        request.receive = receive  # type: ignore[attr-defined]
+        request = LeanRequest(scope, body, receive)
         # Not get_response_async: it would log every 4xx from a thread.
         response = await self.respond(request)
         scope["state"]["runtime"].gateway.metrics.answers[response.status_code] += 1
