@@ -245,8 +245,7 @@ def provider_health(span: Span, model: str | None = None) -> list[Health]:
 
 def costs(span: Span) -> list[Cost]:
     """By model and provider, the dearest first."""
-    rows = _rows(COSTS, _hours(span, []))
-    return [Cost(*figures, *_costs_pico(expected, of_reported, usd)) for *figures, expected, of_reported, usd in rows]
+    return [Cost(*_in_pico(row)) for row in _rows(COSTS, _hours(span, []))]
 
 
 def cost_micro(cost_pico: int) -> int:
@@ -255,14 +254,13 @@ def cost_micro(cost_pico: int) -> int:
 
 
 def _operator(span: Span, days: Sequence[Bucket]) -> dict[int, Totals]:
-    return {
-        number: Totals(*figures, *_costs_pico(expected, of_reported, usd))
-        for number, *figures, expected, of_reported, usd in _rows(OPERATOR, _hours(span, days))
-    }
+    return {number: Totals(*_in_pico(row)) for number, *row in _rows(OPERATOR, _hours(span, days))}
 
 
-def _costs_pico(expected: Decimal, expected_of_reported: Decimal, reported_usd: Decimal) -> tuple[int, int, int]:
-    return int(expected), int(expected_of_reported), money.pico(reported_usd)
+def _in_pico(row: Sequence[Any]) -> list[Any]:
+    """A row's last three are costs of all tenants, numeric in PostgreSQL: beyond a bigint, the last one in dollars."""
+    *figures, expected, expected_of_reported, reported_usd = row
+    return [*figures, int(expected), int(expected_of_reported), money.pico(reported_usd)]
 
 
 def _hours(span: Span, days: Sequence[Bucket]) -> dict[str, Any]:
