@@ -419,7 +419,8 @@ class UsageHour(UsageSums):
                 name="usage_hour_once",
             )
         ]
-        indexes = [models.Index(fields=["hour"], name="usage_hour_by_time")]
+        # What each tenant used in a week, for the operator's first page.
+        indexes = [models.Index(fields=["hour"], include=["wallet", "charged"], name="usage_hour_by_time")]
 
     def __str__(self) -> str:
         return f"{self.model} at {self.hour:%Y-%m-%d %H}:00"
