@@ -374,7 +374,7 @@ class Gateway:
             booked = self._writer.submit(command)
         alert(call)
         try:
-            outcome = await asyncio.shield(booked)
+            outcome = await booked  # the writer books it too if this task is cancelled
         finally:
             # Before the client knows: its next call shall find the place free.
             await self._give_back(call.permit, call.billed.total_tokens if call.billed else 0)

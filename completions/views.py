@@ -1,6 +1,6 @@
 """`POST /v1/chat/completions`: the DRF view of the model API, on the lean lane.
 
-Authentication class, parser and exception handler are DRF's, awaited; the rest is the gateway's.
+Authentication class, methods and exception handler are DRF's, awaited; the rest is the gateway's.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from typing import Any, cast
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -25,15 +24,12 @@ from completions.relay import Events
 from completions.schema import Chat, parse_chat
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
-
-
-class ChatParser(BaseParser):
-    """Body → Chat. Any content type: what is not JSON is refused as such."""
-
-    media_type = "*/*"
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Chat:  # type: ignore[override]
-        return parse_chat(stream.read())
+STREAM_HEADERS = {
+    "content-type": EVENT_STREAM,
+    "cache-control": "no-cache, no-transform",
+    "content-encoding": "identity",
+    "x-accel-buffering": "no",
+}
 
 
 class DirectoryAuthentication(BaseAuthentication):
@@ -63,6 +59,10 @@ class AsyncAPIView(APIView):
         except Exception as error:
             return self.refused(error)
 
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+        """Without parsers to choose from: the view reads the body, of any content type."""
+        return Request(request, authenticators=self.get_authenticators())
+
     def refused(self, error: Exception) -> HttpResponseBase:
         response = self.handle_exception(error)
         if response.status_code == 405:
@@ -84,13 +84,11 @@ class AsyncAPIView(APIView):
 
 
 class CompletionsView(AsyncAPIView):
-    parser_classes = [ChatParser]
-
     @documented(COMPLETIONS)
     async def post(self, request: Request) -> HttpResponseBase:
         """A completion of the conversation, or a stream of its chunks."""
         require_spender(cast(Principal, request.user))
-        chat = self.chat(request)
+        chat = self.chat(request._request.body)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
         key = request.META.get("HTTP_IDEMPOTENCY_KEY")
         if key is None:
@@ -106,7 +104,7 @@ class CompletionsView(AsyncAPIView):
         gateway: Gateway = runtime_of(request).gateway
         if not chat.stream:
             completion = await gateway.complete(principal, chat, provider, claim)
-            return HttpResponse(completion.body, content_type="application/json", headers=completion.call.headers())
+            return JsonAnswer(completion.body, completion.call.headers())
         leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
         try:
             events = await gateway.stream(principal, chat, provider, leaving, claim)
@@ -127,23 +125,36 @@ class CompletionsView(AsyncAPIView):
         return HttpResponse(body, content_type=content_type, headers=headers)
 
     @staticmethod
-    def chat(request: Request) -> Chat:
-        chat = request.data
-        if not isinstance(chat, Chat):  # DRF does not call the parser for an empty body
+    def chat(body: bytes) -> Chat:
+        if not body:
             raise InvalidJson("The request body is empty; send a JSON object.")
-        return chat
+        return parse_chat(body)
 
 
-class EventStream(HttpResponseBase):
-    """A 200 of server-sent events. The lean lane writes them; proxies shall not gather or compress them."""
+class Answer(HttpResponseBase):
+    """A 200 whose headers are our own words, in a plain mapping: Django's converts and checks each of them."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self.headers = headers  # type: ignore[assignment]
+
+
+class JsonAnswer(Answer):
+    """The whole of it."""
+
+    streaming = False
+
+    def __init__(self, content: bytes, headers: dict[str, str]) -> None:
+        super().__init__(headers | {"content-type": "application/json"})
+        self.content = content
+
+
+class EventStream(Answer):
+    """Server-sent events. The lean lane writes them; proxies shall not gather or compress them."""
 
     streaming = True
 
     def __init__(self, events: Events, leaving: asyncio.Future[None]) -> None:
-        super().__init__(content_type=EVENT_STREAM, headers=events.call.headers())
-        self["Cache-Control"] = "no-cache, no-transform"
-        self["Content-Encoding"] = "identity"
-        self["X-Accel-Buffering"] = "no"
+        super().__init__(events.call.headers() | STREAM_HEADERS)
         self.events = events
         self._leaving = leaving
 

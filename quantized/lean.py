@@ -6,10 +6,9 @@ listens itself), and the dashboard's middleware. Kept: Django's request, URL map
 and its last-chance error handling. The map is asked once for each path of this lane, of which there is one.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
 from functools import lru_cache
-from io import BytesIO
 from typing import Any, cast
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -19,7 +18,7 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, resolve
 
 from completions.errors import GatewayError
-from completions.views import EventStream
+from completions.views import EventStream, JsonAnswer
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware
 
@@ -44,9 +43,7 @@ class LeanRequest(ASGIRequest):
         }
         for name, value in scope["headers"]:
             self._add_header(meta_name(name), value.decode("latin1"))
-        self.META["CONTENT_LENGTH"] = str(len(body))  # DRF takes a body without one, sent in chunks, for empty
-        self._stream = BytesIO(body)
-        self._read_started = self._post_parse_error = False
+        self._body = body
 
     def _add_header(self, name: str | None, value: str) -> None:
         if name is not None:
@@ -98,13 +95,17 @@ def matched(path: str) -> ResolverMatch:
 
 async def send_response(response: HttpResponseBase, send: Send) -> None:
     headers = [(name.lower().encode("ascii"), value.encode("latin1")) for name, value in response.items()]
-    if isinstance(response, HttpResponse):
-        headers.append((b"content-length", b"%d" % len(response.content)))
+    if isinstance(response, EventStream):
+        return await send_stream(response, headers, send)
+    assert isinstance(response, JsonAnswer | HttpResponse), type(response)
+    body = response.content
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    if not isinstance(response, EventStream):
-        assert isinstance(response, HttpResponse), type(response)
-        await send({"type": "http.response.body", "body": response.content})
-        return
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_stream(response: EventStream, headers: Sequence[tuple[bytes, bytes]], send: Send) -> None:
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     try:
         await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head waits for no event
         async with aclosing(aiter(response.events)) as parts:

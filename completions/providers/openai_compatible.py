@@ -106,12 +106,10 @@ class OpenAICompatible:
 def forwarded(chat: Chat, route: Route) -> dict[str, Any]:
     """The client's own bytes of every field that goes on. A neutral value whose very name a route
     without the capability may refuse is left out: it asks for nothing."""
-    asked = asked_fields(chat)
-    body: dict[str, Any] = {
-        name: chat.raw[name]
-        for name in sent_fields(chat)
-        if name not in _OURS and (name in asked or gate(name) is None or gate(name) in route.capabilities)
-    }
+    sent = sent_fields(chat)
+    gated = {name for name in sent if (needed := gate(name)) is not None and needed not in route.capabilities}
+    unasked = gated - asked_fields(chat) if gated else gated
+    body: dict[str, Any] = {name: chat.raw[name] for name in sent if name not in _OURS and name not in unasked}
     if chat.fields.top_k is not None:
         body["top_k"] = int(chat.fields.top_k)
     return body
