@@ -61,7 +61,9 @@ class AsyncAPIView(APIView):
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         """Without parsers to choose from: the view reads the body, of any content type."""
-        return Request(request, authenticators=self.get_authenticators())
+        ours = Request(request, authenticators=self.get_authenticators())
+        ours.parser_context = {}  # DRF's leads back to the request, and would leave each one to the garbage collector
+        return ours
 
     def refused(self, error: Exception) -> HttpResponseBase:
         response = self.handle_exception(error)

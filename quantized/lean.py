@@ -26,6 +26,8 @@ from quantized.middleware import RequestIdMiddleware
 class LeanRequest(ASGIRequest):
     """Django's, made of what this lane is asked for."""
 
+    _encoding = "utf-8"
+
     def __init__(self, scope: Scope, body: bytes, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive

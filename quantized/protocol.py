@@ -8,7 +8,7 @@ import asyncio
 
 import httptools
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from completions.errors import (
     GatewayError,
@@ -22,6 +22,7 @@ from quantized.middleware import HEADER, request_id
 from quantized.server import REST_S
 
 HEAD_BYTES_MAX = 64 * 1024
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"  # uvicorn's words before the head, to a client who waits to send its body
 # A connection closed at once, with bytes still coming in, is reset: the client would not read why.
 LINGER_S = 1
 
@@ -71,7 +72,7 @@ class Protocol(HttpToolsProtocol):
         if self._is_last:
             self.cycle.keep_alive = False
         if self.scope["method"] != "HEAD":  # whose answer is a head alone
-            self.cycle.transport = Answering(self.transport, self.cycle)  # type: ignore[assignment]
+            self.cycle.transport = Answering(self.transport)  # type: ignore[assignment]
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(settings.BODY_TIMEOUT_S, self._head_is_late)
@@ -152,20 +153,19 @@ class Answering:
     """What one answer is written through: its head goes with the first of its body, in one packet. An answer whose
     body may be long in coming sends an empty part of it first (quantized/lean.py)."""
 
-    __slots__ = ("_cycle", "_head", "_transport")
+    __slots__ = ("_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._cycle = cycle
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
-        if self._head is None and self._cycle.response_started:
+        if self._head is None and data != GO_ON:
             self._head = data
         elif self._head:
             self._transport.write(self._head + data)
             self._head = b""
-        else:  # more of the body, or before the head: go on, send your request's body
+        else:  # more of the body, or what comes before the head
             self._transport.write(data)
 
     def is_closing(self) -> bool:
