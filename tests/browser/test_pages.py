@@ -51,3 +51,12 @@ def test_a_page_can_be_read_by_everybody(shown: Shown, people: People, populated
         if width > size["width"]:
             problems.append(f"{name}: {width} px wide")
     assert problems == []
+
+
+def test_a_large_balance_fits_a_phone(people: People, populated: Populated):
+    overview = next(shown for shown in PAGES if shown.name == "overview")
+    page = people.opened(overview, populated)
+    people.look(page, overview, "light", PHONE)
+    for figure in page.locator(".balance .number, .stat-lead .number").all():
+        figure.evaluate("element => element.textContent = '1,234,567.8901'")
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
