@@ -11,12 +11,13 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from accounts import mail, sealing, throttle
-from accounts.addresses import client_address
+from accounts import mail, throttle
 from accounts.models import Invitation, User
 from accounts.principals import TooManyAttempts
 from accounts.sign_ups import sign_up
 from accounts.team import invitation_of
+from common import sealing
+from common.addresses import client_address
 
 INVITATION_KEY = "invitation"  # in the session: the link that brought somebody here
 UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104  # nothing listens here: whatever a proxy said was no address

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import Http404, HttpRequest
 
 from accounts.models import Membership, User
-from accounts.services import as_uuid
+from common.checks import as_uuid
 
 SESSION_KEY = "organization"
 READ = "quantized_memberships"  # the attribute of a request that has read them

@@ -11,10 +11,11 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from accounts import second_factor, services, throttle
+from accounts import second_factor, throttle
 from accounts.adapters import address_of, count_attempt, invitation_in
 from accounts.models import User
 from accounts.sign_ups import NAME_CHARACTERS_MAX
+from common import checks
 
 
 class SignUpForm(SignupForm):
@@ -46,8 +47,8 @@ class SignUpForm(SignupForm):
     def clean_organization_name(self) -> str:
         name = str(self.cleaned_data["organization_name"])
         try:
-            return services.checked_text("organization_name", name, NAME_CHARACTERS_MAX) if name.strip() else ""
-        except services.Invalid as error:
+            return checks.checked_text("organization_name", name, NAME_CHARACTERS_MAX) if name.strip() else ""
+        except checks.Invalid as error:
             raise ValidationError(error.message) from None
 
     def try_save(self, request: Any) -> Any:
@@ -55,7 +56,7 @@ class SignUpForm(SignupForm):
         try:
             with transaction.atomic():
                 return super().try_save(request)
-        except services.Invalid:
+        except checks.Invalid:
             self.account_already_exists = True
             return super().try_save(request)
 

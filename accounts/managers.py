@@ -3,6 +3,8 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.base_user import BaseUserManager
 from django.db import transaction
 
+from common.checks import normal_email
+
 if TYPE_CHECKING:
     from accounts.models import User
 
@@ -30,7 +32,3 @@ def vouch(user: "User") -> None:
     """The user's address is the only one, and confirmed."""
     user.emailaddress_set.exclude(email=user.email).delete()
     user.emailaddress_set.update_or_create(email=user.email, defaults={"verified": True, "primary": True})
-
-
-def normal_email(email: str) -> str:
-    return email.strip().lower()

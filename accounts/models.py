@@ -15,7 +15,8 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
 
-from accounts.managers import UserManager, normal_email
+from accounts.managers import UserManager
+from common.checks import normal_email
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -13,29 +13,26 @@ from uuid import UUID
 
 import msgspec
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from accounts import keys
-from accounts.managers import normal_email
 from accounts.managers import vouch as vouch
 from accounts.models import ApiKey, Membership, Organization, User
+from common.checks import (
+    BIGINT_MAX,
+    Invalid,
+    as_uuid,
+    checked_choice,
+    checked_email,
+    checked_expiry,
+    checked_positive,
+    checked_text,
+)
 
-BIGINT_MAX = 2**63 - 1
 INTEGER_MAX = 2**31 - 1
 RATE_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 GENERATED_PASSWORD_BYTES = 15  # 20 characters
-# Later times would come back from the database with a year that Python does not know.
-EXPIRY_MAX = datetime(3000, 1, 1, tzinfo=UTC)
-
-
-class Invalid(ValueError):
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
 
 
 class Missing(Invalid):
@@ -214,41 +211,6 @@ def revoke_key(key_id: UUID | str) -> ApiKey:
     return ApiKey.objects.get(pk=found)
 
 
-# --- What is accepted -------------------------------------------------------------------------------
-
-
-def checked_email(email: str) -> str:
-    email = normal_email(email)
-    try:
-        validate_email(email)
-    except ValidationError:
-        raise Invalid("email", f"{email!r} is not an e-mail address") from None
-    return email
-
-
-def checked_text(field: str, text: str, characters_max: int) -> str:
-    text = text.strip()
-    if not text:
-        raise Invalid(field, "must not be empty")
-    if len(text) > characters_max:
-        raise Invalid(field, f"must have at most {characters_max} characters, not {len(text)}")
-    if not text.isprintable():
-        raise Invalid(field, "must not contain control characters")
-    return text
-
-
-def checked_choice(field: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise Invalid(field, f"must be one of {', '.join(choices)}, not {value!r}")
-    return value
-
-
-def checked_positive(field: str, value: int | None, most: int) -> int | None:
-    if value is not None and not 0 < value <= most:
-        raise Invalid(field, f"must be between 1 and {most}, not {value}")
-    return value
-
-
 def require_both(limit_micro: int | None, period: str | None) -> None:
     if limit_micro is not None and period is None:
         raise Missing("limit_period", "must be given with a limit")
@@ -263,18 +225,6 @@ def checked_models(models: Sequence[str] | None) -> list[str] | None:
     if not models:
         raise Invalid("models", "must name at least one model; leave it out to allow all")
     return list(dict.fromkeys(checked_text("models", model, 200) for model in models))
-
-
-def checked_expiry(expires_at: datetime | None) -> datetime | None:
-    if expires_at is None:
-        return None
-    if expires_at.tzinfo is None:
-        raise Invalid("expires_at", "must have a time zone")
-    if expires_at <= datetime.now(UTC):
-        raise Invalid("expires_at", f"must be in the future, not {expires_at.isoformat()}")
-    if expires_at >= EXPIRY_MAX:
-        raise Invalid("expires_at", f"must be before the year 3000, not {expires_at.isoformat()}")
-    return expires_at.astimezone(UTC)
 
 
 KEY_SETTINGS: dict[str, Callable[[Any], Any]] = {
@@ -292,10 +242,3 @@ def checked_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     if "limit_micro" in given or "limit_period" in given:
         require_both(given.get("limit_micro"), given.get("limit_period"))
     return {name: KEY_SETTINGS[name](value) for name, value in given.items()}
-
-
-def as_uuid(text: UUID | str) -> UUID | None:
-    try:
-        return UUID(str(text))
-    except ValueError:
-        return None

@@ -14,7 +14,8 @@ from django.db.models.functions import Now
 
 from accounts import team
 from accounts.models import Invitation, Membership, Organization, SignUp, User
-from accounts.services import Invalid, add_member, checked_text
+from accounts.services import add_member
+from common.checks import Invalid, checked_text
 
 UNCONFIRMED_LIFE = timedelta(days=7)
 NAME_CHARACTERS_MAX = 200

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
-from accounts import sealing, tokens
+from accounts import tokens
 from accounts.models import SigningKey
+from common import sealing
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from accounts import keys, mail
 from accounts.models import Invitation, Membership, Organization, User
-from accounts.services import Invalid, checked_choice, checked_email
+from common.checks import Invalid, checked_choice, checked_email
 
 INVITATION_LIFE = timedelta(days=7)
 TOKEN_BYTES = 32

@@ -12,9 +12,9 @@ from django.conf import settings
 from django.db import connection
 
 from accounts import keys
-from accounts.addresses import client_network
-from accounts.managers import normal_email
 from accounts.principals import TooManyAttempts
+from common.addresses import client_network
+from common.checks import normal_email
 
 WINDOW_S = 15 * 60
 FAILURES_PER_EMAIL_MAX = 10

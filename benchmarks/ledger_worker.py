@@ -17,13 +17,13 @@ import msgspec
 import uvloop
 
 from benchmarks.load import percentile
-from billing.flush import BEGIN, COMMIT, Connection, Flusher
-from billing.kernel import Held, Mark, Receipt, Reserve, Settle, Settled
-from billing.money import Usage
-from billing.spool import Spool
-from billing.statements import Row, Statement
-from billing.wire import Wire
-from billing.writer import Writer
+from billing.ledger.batch import Row, Statement
+from billing.ledger.kernel import Held, Mark, Receipt, Reserve, Settle, Settled
+from billing.ledger.pipeline import BEGIN, COMMIT, Connection, Flusher
+from billing.ledger.spool import Spool
+from billing.ledger.wire import Wire
+from billing.ledger.writer import Writer
+from billing.pricing.money import Usage
 
 QUEUE_MAX = 10_000
 DRAIN_S = 20.0

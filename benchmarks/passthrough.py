@@ -12,8 +12,8 @@ import uvicorn
 
 django.setup()  # completions.upstream stands on Django's models
 
-from completions.providers.base import UpstreamRequest  # noqa: E402
-from completions.upstream import Upstream, UpstreamAnswer  # noqa: E402
+from completions.upstream.client import Upstream, UpstreamAnswer  # noqa: E402
+from completions.upstream.request import UpstreamRequest  # noqa: E402
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

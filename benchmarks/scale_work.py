@@ -23,10 +23,11 @@ from accounts.models import User  # noqa: E402
 from accounts.principals import Directory  # noqa: E402
 from benchmarks.load import percentile  # noqa: E402
 from benchmarks.scale_told import Job, Page, Told  # noqa: E402
-from billing import rollups, verifier  # noqa: E402
-from billing.lookups import generation_id  # noqa: E402
 from billing.models import Usage  # noqa: E402
-from completions import reconciliation, sweeper  # noqa: E402
+from billing.oversight import verifier  # noqa: E402
+from billing.usage import rollups  # noqa: E402
+from billing.usage.receipts import generation_id  # noqa: E402
+from completions.reconciliation import abandoned_calls, calls  # noqa: E402
 from quantized.dashboard import urls as dashboard  # noqa: E402
 from quantized.database import Reader  # noqa: E402
 
@@ -39,8 +40,8 @@ def work(job: Job) -> Told:
     tasks: dict[str, Callable[[], Any]] = {
         "roll-up, everything": rollups.roll_up,
         "roll-up, again": rollups.roll_up,
-        "sweeper": sweeper.sweep,
-        "reconciliation": reconciliation.reconcile,
+        "sweeper": abandoned_calls.sweep,
+        "reconciliation": calls.reconcile,
     }
     tasks_s = {name: timed_s(task) for name, task in tasks.items()}
     found: list[verifier.Violation] = []

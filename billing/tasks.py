@@ -6,8 +6,13 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.conf import settings
 
-from billing import alerts, deliveries, lots, notices, partitions, rollups, statement_files, verifier, watch
+from billing.credits import lots
+from billing.delivery import deliveries
+from billing.notices import alerts, outbox
+from billing.oversight import verifier, watch
 from billing.payments import auto_top_up
+from billing.statements import files
+from billing.usage import partitions, rollups
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +38,14 @@ def send_notices() -> None:
 
 @shared_task(name="billing.tasks.announce_statements")
 def announce_statements() -> None:
-    told = statement_files.announce()
+    told = files.announce()
     if told:
         logger.info("announced the statements of %d organizations", told)
 
 
 @shared_task(name="billing.tasks.forget_notices")
 def forget_notices() -> None:
-    logger.info("forgot %d old notifications", notices.forget_old())
+    logger.info("forgot %d old notifications", outbox.forget_old())
 
 
 @shared_task(name="billing.tasks.expire_credits")
@@ -88,7 +93,7 @@ def tell(result: verifier.Result | None) -> None:
         logger.critical("the books are wrong: %s: %s: %s", *violation)
     invariants = sorted({violation.invariant for violation in result.violations})
     figures = {"violations": len(result.violations), "invariants": "; ".join(invariants)}
-    notices.notify_operator("ledger.violations", f"violations:{datetime.now(UTC):%Y-%m-%d}", figures)
+    outbox.notify_operator("ledger.violations", f"violations:{datetime.now(UTC):%Y-%m-%d}", figures)
 
 
 @shared_task(name="billing.tasks.look_for_trouble")

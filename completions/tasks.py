@@ -5,8 +5,9 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
-from completions import bills, price_changes, reconciliation, sweeper
-from completions.models import IdempotentCall
+from completions.calls.models import IdempotentCall
+from completions.catalog import price_changes
+from completions.reconciliation import abandoned_calls, calls, days
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def forget_answers() -> None:
 
 @shared_task(name="completions.tasks.sweep_holds")
 def sweep_holds() -> None:
-    swept = sweeper.sweep()
+    swept = abandoned_calls.sweep()
     if swept.settled:
         logger.warning("settled %d calls that never ended at their provider's bill", swept.settled)
     if swept.expired:
@@ -29,7 +30,7 @@ def sweep_holds() -> None:
 
 @shared_task(name="completions.tasks.reconcile")
 def reconcile() -> None:
-    done = reconciliation.reconcile()
+    done = calls.reconcile()
     if done.checked:
         logger.info("reconciled: %s", done)
 
@@ -42,5 +43,5 @@ def apply_price_changes() -> None:
 
 @shared_task(name="completions.tasks.compare_bills")
 def compare_bills() -> None:
-    for provider, why in bills.compare(bills.days_over()).items():
+    for provider, why in days.compare(days.days_over()).items():
         logger.info("the days at %s were not compared: %s", provider, why)

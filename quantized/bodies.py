@@ -9,7 +9,8 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
-from completions.errors import GatewayError, RequestTimeout, RequestTooLarge, error_response
+from completions.api.border import error_response
+from completions.errors import GatewayError, RequestTimeout, RequestTooLarge
 from quantized.middleware import RequestIdMiddleware
 
 Scope = MutableMapping[str, Any]

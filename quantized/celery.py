@@ -12,7 +12,7 @@ from celery.schedules import crontab
 from celery.signals import task_failure, task_prerun, task_success
 from django.conf import settings
 
-from billing import heartbeats
+from billing.oversight import heartbeats
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 

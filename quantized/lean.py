@@ -17,8 +17,8 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, resolve
 
+from completions.api.base import EventStream, JsonAnswer
 from completions.errors import GatewayError
-from completions.views import EventStream, JsonAnswer
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware
 

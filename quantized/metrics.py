@@ -1,9 +1,10 @@
 """/metrics: what this server's processes count, and what the books say, as Prometheus reads it.
 
-Counting is plain arithmetic in each process (completions/metrics.py, billing/writer.py). Processes that share a port
-share a directory, which `serve` makes and removes: each keeps its counts there in a file of its own, written anew
-every second, and whichever is asked adds them up. A process that died leaves its counts, so that no sum goes down, and
-takes its gauges along: its file's lock is free. Figures of the books are one statement, at most every few seconds.
+Counting is plain arithmetic in each process (completions/calls/metrics.py, billing/ledger/writer.py). Processes that
+share a port share a directory, which `serve` makes and removes: each keeps its counts there in a file of its own,
+written anew every second, and whichever is asked adds them up. A process that died leaves its counts, so that no sum
+goes down, and takes its gauges along: its file's lock is free. Figures of the books are one statement, at most every
+few seconds.
 """
 
 import asyncio
@@ -21,10 +22,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from billing.ledger import Writer
-from billing.tally import Histogram
+from common.histogram import Histogram
+from completions.calls.gateway import Gateway
+from completions.calls.metrics import CallMetrics
 from completions.errors import LedgerUnavailable
-from completions.gateway import Gateway
-from completions.metrics import CallMetrics
 from quantized.database import Reader
 
 SHARE_EVERY_S = 1.0

@@ -8,7 +8,8 @@ from django.template.loader import render_to_string
 from django.templatetags.static import static
 from django.views.decorators.http import require_safe
 
-from completions.errors import GatewayError, InternalError, InvalidRequest, NotFound, PermissionFailed, error_response
+from completions.api.border import error_response
+from completions.errors import GatewayError, InternalError, InvalidRequest, NotFound, PermissionFailed
 from quantized.dashboard import overview
 
 ROBOTS = """User-agent: *

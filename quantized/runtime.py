@@ -10,13 +10,12 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
-from billing import rates
-from billing.ledger import Spool, Writer
-from billing.money import CreditRate
-from completions.catalog import load_catalog
-from completions.gateway import Gateway
-from completions.servers import LOOK_EVERY_S, Presence
-from completions.upstream import Upstream
+from billing.ledger import Spool, Writer, rates
+from billing.pricing.money import CreditRate
+from completions.calls.gateway import Gateway
+from completions.calls.presence import LOOK_EVERY_S, Presence
+from completions.catalog.loader import load_catalog
+from completions.upstream.client import Upstream
 from quantized.database import Listener, Reader
 from quantized.metrics import SHARE_EVERY_S, Metrics
 

@@ -312,15 +312,15 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["completions.negotiation.Json"],
+    "DEFAULT_RENDERER_CLASSES": ["completions.api.negotiation.Json"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "EXCEPTION_HANDLER": "completions.errors.exception_handler",
+    "EXCEPTION_HANDLER": "completions.api.border.exception_handler",
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_SCHEMA_CLASS": "completions.openapi.Operation",
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.negotiation.JsonOnly",
+    "DEFAULT_SCHEMA_CLASS": "completions.api.openapi.Operation",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.api.negotiation.JsonOnly",
 }
 
-# /openapi.json: drf-spectacular walks the URL map, completions/openapi.py says what it finds there.
+# /openapi.json: drf-spectacular walks the URL map, completions/api/openapi.py says what it finds there.
 SPECTACULAR_SETTINGS = {
     "TITLE": "Quantized",
     "DESCRIPTION": "One API for many model providers. Amounts are integers of micro-credits; a credit has a million.",
@@ -328,7 +328,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/", "description": "This server"}, {"url": PUBLIC_URL}],
     "SORT_OPERATIONS": False,  # as in the URL map: completions first
-    "POSTPROCESSING_HOOKS": ["completions.openapi.add_components"],
+    "POSTPROCESSING_HOOKS": ["completions.api.openapi.add_components"],
 }
 
 # No line says these; finding them out for each costs more than to write it (Python's logging how-to, "Optimization").

@@ -5,7 +5,7 @@ from django.http import HttpRequest
 
 from accounts.adapters import INVITATION_KEY, ThrottledAccountAdapter
 from accounts.models import User
-from billing.services import welcome
+from billing.credits.accounts import welcome
 
 
 class AccountAdapter(ThrottledAccountAdapter):

@@ -5,13 +5,13 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
-from completions.api_auth import JwksView
+from completions.api.auth import JwksView
 from quantized import documents, pages, team_pages, webhooks
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("", include("quantized.dashboard.urls")),
-    path("v1/", include("completions.urls")),
+    path("v1/", include("completions.api.urls")),
     path("openapi.json", documents.openapi, name="openapi"),
     path("docs", documents.docs, name="docs"),
     path(".well-known/jwks.json", JwksView.as_view(), name="jwks"),

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import httpx
 
-from billing import ledger, money, rates
+from billing import ledger
+from billing.ledger import rates
 from billing.models import Hold, Usage
+from billing.pricing import money
 from completions.models import Provider
-from completions.sandbox.calls import Call
-from completions.sandbox.server import SandboxServer
+from sandbox.calls import Call
+from sandbox.server import SandboxServer
 from tests.catalogs import make_price, make_provider
 from tests.ledger_cast import Tenant, make_hold_id
 

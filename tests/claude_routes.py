@@ -3,11 +3,11 @@
 from functools import cache
 from pathlib import Path
 
-from completions import catalog_file
-from completions.catalog import Provider, Route
-from completions.catalog_file import RouteEntry
-from completions.rules import read_rules
-from completions.sandbox import cards
+from completions.catalog import file as catalog_file
+from completions.catalog.file import RouteEntry
+from completions.providers.anthropic.rules import read_rules
+from completions.routes import Provider, Route
+from sandbox import cards
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ORIGIN = "https://anthropic.example"

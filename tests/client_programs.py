@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from billing import services
+from billing.credits import accounts
 from tests.gateway_server import CHECKOUT, Server, Tenant, wait_closed
 
 NODE_PROGRAMS = Path(__file__).parent / "node"
@@ -64,7 +64,7 @@ def run_once(seen: dict[str, Any], program: str, server: Server, tenant: Tenant,
 
 
 def with_more(tenant: Tenant, credits_micro: int) -> Tenant:
-    services.grant(tenant.organization_id, credits_micro, actor="test", reason="Claude costs more")
+    accounts.grant(tenant.organization_id, credits_micro, actor="test", reason="Claude costs more")
     return tenant
 
 

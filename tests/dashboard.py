@@ -10,7 +10,7 @@ from django.test import Client
 
 from accounts.models import Membership, Organization, User
 from accounts.services import add_member, create_user
-from billing.money import Usage as Tokens
+from billing.pricing.money import Usage as Tokens
 from tests.ledger_cast import Tenant, do, make_receipt
 
 TOKENS = Tokens(prompt_tokens=100, completion_tokens=20)

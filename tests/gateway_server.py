@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from billing import verifier
+from billing.credits.accounts import open_account
 from billing.models import Hold
-from billing.services import open_account
-from completions import catalog_file, services
+from billing.oversight import verifier
+from completions.catalog import file as catalog_file
+from completions.catalog import services
 from completions.models import Provider
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 30

@@ -14,7 +14,7 @@ from django.db import connection
 
 from accounts.models import ApiKey, Organization
 from billing import ledger
-from billing.kernel import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
+from billing.ledger.kernel import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
 from billing.models import Price, Wallet
 
 T = TypeVar("T")

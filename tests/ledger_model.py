@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from billing import kernel
-from billing.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
+from billing.ledger import kernel
+from billing.ledger.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
 
 Told = tuple[Any, ...]  # an outcome as plain figures
 

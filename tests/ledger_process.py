@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from billing.kernel import Held, Receipt, Refused, Reserve, Settle, Settled
-from billing.spool import Spool
-from billing.writer import Writer
+from billing.ledger.kernel import Held, Receipt, Refused, Reserve, Settle, Settled
+from billing.ledger.spool import Spool
+from billing.ledger.writer import Writer
 
 DRAIN_S = 20.0
 

@@ -5,8 +5,8 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from billing.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
-from billing.money import Usage
+from billing.ledger.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
+from billing.pricing.money import Usage
 from tests.ledger_model import ModelKey, ModelWallet
 
 HOLDS_MAX = 8

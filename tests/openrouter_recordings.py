@@ -1,7 +1,7 @@
 """What OpenRouter sent: shapes of real exchanges, as wire.md keeps them, and the routes they were asked on."""
 
-from billing.money import Price, Rates
-from completions.catalog import Provider, Route
+from billing.pricing.money import Price, Rates
+from completions.routes import Provider, Route
 
 EVERY_CAPABILITY = frozenset(
     {"tools", "structured_outputs", "json_mode", "reasoning", "logprobs", "web_search", "image_input", "file_input"}

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 
 MODEL = "openai/gpt-4.1-mini"
 CAPITAL = [

@@ -10,8 +10,8 @@ from pytest_django.fixtures import Settings
 
 from accounts.models import User
 from accounts.services import create_user
-from billing import verifier
 from billing.models import Payment
+from billing.oversight import verifier
 from billing.payments import checkout
 from tests.ledger_cast import Tenant
 from tests.stripe_server import SECRET_KEY, WEBHOOK_SECRET, Json, StripeServer, signed

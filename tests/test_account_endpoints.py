@@ -14,10 +14,10 @@ import pytest
 
 from accounts.models import Organization
 from accounts.services import issue_key
+from billing.credits.accounts import grant
 from billing.models import Hold, Usage
-from billing.services import grant
-from completions import generations, reconciliation
-from completions.sandbox.server import SandboxServer
+from completions.reconciliation import calls, lookups
+from sandbox.server import SandboxServer
 from tests.conversations import CONVERSATIONS
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
 
@@ -250,10 +250,10 @@ def test_a_correction_is_on_the_receipt(
     completion = ask(api, "billed=0.0000094 generation_ms=0")  # half of what was charged
     settings.OPENROUTER_BASE_URL = sandbox.base_url
     kept_for_the_sweeper = settings.RECONCILE_PER_MINUTE // 10
-    monkeypatch.setattr(generations, "CALLS_PER_PASS", kept_for_the_sweeper + 1)
+    monkeypatch.setattr(lookups, "CALLS_PER_PASS", kept_for_the_sweeper + 1)
     hold_id = completion["id"].removeprefix("gen-")
     Usage.objects.filter(pk=hold_id).update(reconcile_at=datetime(2020, 1, 1, tzinfo=UTC))
-    assert reconciliation.reconcile().corrected == 1
+    assert calls.reconcile().corrected == 1
     told = receipt(api, completion["id"])
     (correction,) = told["corrections"]
     assert is_recent(correction.pop("created_at"))

@@ -7,7 +7,6 @@ from django.conf import settings
 from accounts import keys
 from accounts.models import ApiKey, Membership, Organization, User
 from accounts.services import (
-    Invalid,
     add_member,
     create_organization,
     create_user,
@@ -17,6 +16,7 @@ from accounts.services import (
     revoke_key,
     suspend,
 )
+from common.checks import Invalid
 from tests.cast import make_cast
 
 pytestmark = pytest.mark.django_db

@@ -11,11 +11,13 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Membership, Organization
-from accounts.services import Invalid, add_member, create_user
-from billing import alerts, tasks, webhooks
-from billing.alerts import Budget, crossed
+from accounts.services import add_member, create_user
+from billing import tasks
 from billing.models import Wallet
-from billing.notice_models import AlertRule, Delivery, Notification
+from billing.notices import alerts, webhooks
+from billing.notices.alerts import Budget, crossed
+from billing.notices.models import AlertRule, Delivery, Notification
+from common.checks import Invalid
 from tests.cast import Cast, make_cast
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do

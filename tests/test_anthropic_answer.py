@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from billing.money import Usage
-from completions.answers import completion_bytes, usage_view
+from billing.pricing.money import Usage
+from completions.chat.answer import Answer, Reported
+from completions.dialects.openai_chat.answers import completion_bytes, usage_view
 from completions.providers import adapter
-from completions.providers.base import Answer, Reported
 from tests.claude_routes import recording
 
 USAGE = {"input_tokens": 3, "output_tokens": 2}

@@ -5,7 +5,7 @@ import pytest
 
 from completions import errors
 from completions.providers import adapter
-from completions.providers.base import UpstreamFailure
+from completions.upstream.failure import UpstreamFailure
 from tests.claude_routes import recording
 
 

@@ -14,9 +14,9 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel, Field
 
-from billing import verifier
 from billing.models import Usage
-from completions.sandbox.server import SandboxServer
+from billing.oversight import verifier
+from sandbox.server import SandboxServer
 from tests.conversations import (
     CAPITAL,
     COUNT,

@@ -7,12 +7,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.sandbox.anthropic import history, rules
-from completions.sandbox.anthropic.generations import MODELS
-from completions.sandbox.anthropic.question import cache_marks, question
-from completions.sandbox.anthropic.request import Body, decode_body
-from completions.schema import parse_chat
+from sandbox.anthropic import history, rules
+from sandbox.anthropic.generations import MODELS
+from sandbox.anthropic.question import cache_marks, question
+from sandbox.anthropic.request import Body, decode_body
 from tests.claude_routes import CLAUDES, route
 from tests.conversations import PIXEL
 from tests.profiles import examples

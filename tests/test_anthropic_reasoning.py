@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.schema import parse_chat
 from tests.claude_routes import route
 from tests.profiles import examples
 

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from completions.chat.request import Chat
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.providers.base import UpstreamRequest
-from completions.schema import Chat, parse_chat
+from completions.upstream.request import UpstreamRequest
 from tests.claude_routes import recording, route
 
 ANTHROPIC = adapter("anthropic")

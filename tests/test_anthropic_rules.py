@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from completions.chat.request import Chat
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.rules import Rules
-from completions.sandbox.anthropic import rules as sandbox_rules
-from completions.sandbox.anthropic.generations import EFFORTS, MODELS
-from completions.sandbox.anthropic.request import VERSIONS, decode_body
-from completions.sandbox.conversation import Refusal
-from completions.schema import Chat, parse_chat
+from completions.providers.anthropic.rules import Rules
+from sandbox.anthropic import rules as sandbox_rules
+from sandbox.anthropic.generations import EFFORTS, MODELS
+from sandbox.anthropic.request import VERSIONS, decode_body
+from sandbox.conversation import Refusal
 from tests.claude_routes import CLAUDES, route
 
 ANTHROPIC = adapter("anthropic")

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from completions.sandbox import cards
-from completions.sandbox.anthropic.cache import Cached, CacheMark, PromptCache
-from completions.sandbox.app import Config
-from completions.sandbox.server import SandboxServer
+from sandbox import cards
+from sandbox.anthropic.cache import Cached, CacheMark, PromptCache
+from sandbox.app import Config
+from sandbox.server import SandboxServer
 from tests.conversations import PIXEL
 
 HEADERS = {"x-api-key": "sk-ant-test", "anthropic-version": "2023-06-01"}

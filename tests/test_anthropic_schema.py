@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.providers.anthropic_schema import closed_schema
-from completions.providers.anthropic_tools import decoded
+from completions.providers.anthropic.schema import closed_schema
+from completions.providers.anthropic.tools import decoded
 from completions.providers.base import Untranslatable
-from completions.sandbox.anthropic import schemas
-from completions.schema import parse_chat
+from sandbox.anthropic import schemas
 from tests.claude_routes import route
 from tests.profiles import examples
 

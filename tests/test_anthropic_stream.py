@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
-from billing.money import Usage
-from completions.answers import StreamWriter, usage_view
+from billing.pricing.money import Usage
+from completions.chat.answer import ChoiceDelta, Chunk, Delta, Reported
+from completions.dialects.openai_chat.answers import StreamWriter, usage_view
 from completions.errors import STREAM_FAILURE_EVENT
 from completions.providers import adapter
-from completions.providers.base import ChoiceDelta, Chunk, Delta, Reported, StreamDecoder
-from completions.sse import SSEDecoder
+from completions.providers.base import StreamDecoder
+from completions.upstream.sse import SSEDecoder
 from tests.claude_routes import recording
 from tests.profiles import examples
 

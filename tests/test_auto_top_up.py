@@ -10,8 +10,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.services import reactivate, suspend
-from billing import verifier
 from billing.models import AutoTopUp, Payment, StripeCustomer, Wallet
+from billing.oversight import verifier
 from billing.payments import account, auto_top_up, stripe_api
 from billing.tasks import top_up_wallets
 from tests.ledger_cast import do

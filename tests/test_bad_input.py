@@ -12,7 +12,7 @@ from accounts import keys
 from accounts.models import ApiKey, Organization
 from accounts.services import issue_key, reactivate, revoke_key, suspend
 from billing.models import Wallet
-from completions.schema import Fields
+from completions.chat.request import Fields
 from tests.gateway_calls import (
     CAPITAL,
     PATH,

@@ -11,9 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from billing import drift, ledger, losses, rates
-from billing.charges import queue_extra
-from billing.kernel import Receipt, Reserve, Settle
+from billing import ledger
+from billing.credits.accounts import open_account
+from billing.ledger import rates
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import (
     AutoTopUp,
     CreditRate,
@@ -38,8 +39,9 @@ from billing.models import (
     VoucherBatch,
     Wallet,
 )
-from billing.rollups import roll_up
-from billing.services import open_account
+from billing.reconciliation import drift, losses
+from billing.reconciliation.extra_charges import queue_extra
+from billing.usage.rollups import roll_up
 
 BOOKS = [Wallet, Entry, Hold, Usage, UsageHour, Price, Meter, CreditRate, ExtraCharge, FailedAttempt, Loss]
 BOOKS += [ProviderDay]

@@ -6,11 +6,12 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
-from billing import money
+from billing.pricing import money
 from completions import errors
-from completions.catalog import Catalog, load_catalog
+from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
-from completions.rules import Rules
+from completions.providers.anthropic.rules import Rules
+from completions.routes import Catalog
 from tests.catalogs import CAPABILITIES, MINI, make_price, make_provider, make_route
 
 

@@ -3,7 +3,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from completions.catalog import _usable
+from completions.catalog.loader import _usable
 from completions.models import Model, Provider, Route
 from tests.cast import make_cast
 from tests.catalogs import make_price, make_route

@@ -10,11 +10,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from billing.models import Price
-from completions import services
-from completions.catalog import load_catalog
-from completions.catalog_file import CatalogError, parse
+from completions.catalog import services
+from completions.catalog.file import CatalogError, parse
+from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
-from completions.rules import Rules
+from completions.providers.anthropic.rules import Rules
 from tests.catalogs import make_provider, make_route
 
 CHECKOUT = Path(__file__).resolve().parents[1]

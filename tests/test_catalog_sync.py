@@ -11,8 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from billing.models import Price
-from completions import catalog_sync
-from completions.catalog_sync import Difference, Listed, listed, sync
+from completions.catalog import sync as catalog_sync
+from completions.catalog.sync import Difference, Listed, listed, sync
 from completions.models import Route
 from tests.catalogs import MINI, make_price, make_provider, make_route
 

@@ -11,9 +11,9 @@ import pytest
 from django.db import IntegrityError, transaction
 from pytest_django.fixtures import Settings
 
-from billing import money
 from billing.models import Entry, Payment, StripeCustomer, StripeEvent
 from billing.payments import checkout, stripe_api
+from billing.pricing import money
 from quantized.devstack.places import CHECKOUT
 from tests.ledger_cast import Tenant
 from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, post, receive

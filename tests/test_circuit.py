@@ -1,6 +1,6 @@
 """The circuit breaker: opens after failures in a row, lets one call probe, closes on its success."""
 
-from completions.circuit import Circuits
+from completions.calls.circuits import Circuits
 
 
 class Clock:

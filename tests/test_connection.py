@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from completions.connection import BUFFER_BYTES_MAX, HEAD_BYTES_MAX, Connection, UpstreamError
+from completions.upstream.connection import BUFFER_BYTES_MAX, HEAD_BYTES_MAX, Connection, UpstreamError
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Generation-Id: gen-1\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"

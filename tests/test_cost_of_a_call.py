@@ -27,13 +27,13 @@ from django.db import connection
 from accounts import keys
 from benchmarks.contenders import BODY, STREAM_BODY
 from benchmarks.upstream import ANSWER, ANTHROPIC, OPENROUTER, chunk, event
-from billing.kernel import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
-from billing.statements import Batch, Statement
-from completions.catalog import Catalog, ModelCard, Provider, Route
-from completions.sandbox import cards
+from billing.ledger.batch import Batch, Statement
+from billing.ledger.kernel import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
+from completions.routes import Catalog, ModelCard, Provider, Route
 from quantized import asgi
 from quantized.asgi import Application
 from quantized.runtime import Runtime
+from sandbox import cards
 from tests import claude_routes
 from tests.ledger_cast import Tenant
 

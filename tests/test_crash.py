@@ -11,10 +11,13 @@ from django.db.models.functions import Now
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
-from billing import money, rates, sweeper, verifier
+from billing.ledger import rates
 from billing.models import Entry, Hold, Usage, Wallet
-from completions import sweeper as completions_sweeper
-from completions.sandbox.server import SandboxServer
+from billing.oversight import verifier
+from billing.pricing import money
+from billing.reconciliation import abandoned_holds
+from completions.reconciliation import abandoned_calls as completions_sweeper
+from sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, start_server, wait_closed
 
 HOLD_LIFE_S = 2
@@ -72,7 +75,7 @@ def test_kill_9_leaves_no_hold_after_the_sweep(
     assert holds.filter(state="open").count() == CALLS
     with start_server(environment, tmp_path) as server:
         time.sleep(HOLD_LIFE_S)
-        sweeper.sweep()
+        abandoned_holds.sweep()
         assert holds.filter(state="expired", charged=None).count() == CALLS
         assert asyncio.run(one_call(server, tenant)) == 200
         wait_closed(tenant)

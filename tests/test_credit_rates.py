@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from billing import lookups, money, rates
+from billing.ledger import rates
 from billing.models import CreditRate, Hold
+from billing.pricing import money
+from billing.usage import receipts
 from tests.gateway_calls import ask
 from tests.gateway_server import Server, Tenant
 from tests.ledger_cast import Tenant as Books
@@ -40,7 +42,7 @@ def test_a_call_keeps_its_rate_and_its_receipt_says_it(settings: Any) -> None:
     settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     hold = Hold.objects.get(pk=hold_id)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(100), Decimal("0.05"), id=then.pk)
-    receipt = lookups.receipt(alice.id, lookups.generation_id(hold_id))
+    receipt = receipts.receipt(alice.id, receipts.generation_id(hold_id))
     assert receipt is not None
     assert (receipt.rate.credits_per_usd, receipt.rate.margin) == (Decimal(100), Decimal("0.05"))
 

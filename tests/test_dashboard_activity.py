@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from billing import browse, rollups
-from billing.browse import CallFilter, calls, position
-from billing.lookups import generation_id
 from billing.models import Usage
-from billing.money import Usage as Tokens
+from billing.pricing.money import Usage as Tokens
+from billing.usage import browse, rollups
+from billing.usage.browse import CallFilter, calls, position
+from billing.usage.receipts import generation_id
 from quantized.dashboard import downloads
 from quantized.dashboard.activity import CSV_HEADER
 from tests.catalogs import make_route

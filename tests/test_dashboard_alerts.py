@@ -10,8 +10,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from billing import alerts, webhooks
-from billing.notice_models import AlertRule, Delivery, Notification, WebhookEndpoint
+from billing.notices import alerts, webhooks
+from billing.notices.models import AlertRule, Delivery, Notification, WebhookEndpoint
 from tests.dashboard import browser, text
 from tests.ledger_cast import Tenant
 

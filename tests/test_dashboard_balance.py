@@ -7,8 +7,8 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Organization
-from billing.browse import balances_at
 from billing.models import Wallet
+from billing.usage.browse import balances_at
 from quantized.dashboard.charts import line
 from quantized.dashboard.overview import DAYS, DAYS_AHEAD_MAX
 from tests.clock import DatabaseClock

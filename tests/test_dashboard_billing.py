@@ -8,9 +8,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from billing.browse import PutIn, put_in
-from billing.lookups import generation_id
 from billing.models import Entry, Wallet
+from billing.usage.browse import PutIn, put_in
+from billing.usage.receipts import generation_id
 from quantized.dashboard.billing import CSV_HEADER, WORDS
 from tests.clock import DatabaseClock
 from tests.dashboard import browser, call, downloaded, text

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import ApiKey, Membership, Organization
 from accounts.services import add_member, create_user, suspend
-from billing.lookups import generation_id
 from billing.models import Entry, Wallet
+from billing.usage.receipts import generation_id
 from quantized.devstack.places import CHECKOUT
 from tests.catalogs import make_route
 from tests.clock import DatabaseClock

@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from accounts.models import ApiKey
 from accounts.services import issue_key
-from billing import rollups
-from billing.lookups import generation_id
 from billing.models import Wallet
-from billing.usage_overview import burn_rate, overview
-from billing.usage_report import Span, day_start
+from billing.usage import rollups
+from billing.usage.overview import burn_rate, overview
+from billing.usage.receipts import generation_id
+from billing.usage.report import Span, day_start
 from quantized.dashboard.frame import utc
 from tests.clock import DatabaseClock
 from tests.dashboard import PRICE_MICRO, browser, call, downloaded, failed_call, text

@@ -6,7 +6,7 @@ from django.test import Client
 from accounts import principals, tokens
 from accounts.models import Organization, RefreshToken, TokenFamily
 from accounts.services import suspend
-from billing.rollups import roll_up
+from billing.usage.rollups import roll_up
 from completions.models import CAPABILITIES
 from quantized.dashboard.models import LABELS
 from quantized.templatetags import numbers

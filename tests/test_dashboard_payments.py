@@ -11,7 +11,7 @@ from pytest_django.fixtures import Settings
 from accounts.models import Organization
 from billing.models import AutoTopUp, Entry, Payment
 from billing.payments import account, auto_top_up, checkout
-from billing.rollups import roll_up
+from billing.usage.rollups import roll_up
 from tests.clock import DatabaseClock
 from tests.dashboard import browser, call, text
 from tests.ledger_cast import Tenant

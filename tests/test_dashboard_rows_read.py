@@ -18,9 +18,10 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import Organization
 from benchmarks.books import DAYS, FILL, METERS, TABLES, WALLETS, Size, make_tenants
 from benchmarks.stack import RICH_MICRO
-from billing import rollups, verifier
-from billing.lookups import generation_id
 from billing.models import Usage
+from billing.oversight import verifier
+from billing.usage import rollups
+from billing.usage.receipts import generation_id
 from tests.catalogs import make_route
 from tests.dashboard import logged_in, member
 from tests.ledger_cast import Tenant

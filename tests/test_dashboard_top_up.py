@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from accounts.models import LogInThrottle
-from billing import services, vouchers
+from billing.credits import accounts, vouchers
 from billing.models import Entry, Payment, VoucherBatch
 from quantized.dashboard.paying import STATES
 from tests.dashboard import browser, text
@@ -248,7 +248,7 @@ def test_one_of_a_kind_and_too_many_tries_are_told(alice: Tenant):
 
 
 def test_the_pages_payers_are_the_services():
-    assert [role for role in (*PAYERS, *OTHERS) if services.may_pay(role)] == list(PAYERS)
+    assert [role for role in (*PAYERS, *OTHERS) if accounts.may_pay(role)] == list(PAYERS)
 
 
 @pytest.mark.parametrize("role", OTHERS)

@@ -12,9 +12,10 @@ import pytest
 from django.core.management import get_commands
 from django.urls import URLPattern, reverse
 
-from billing import verifier
-from completions import errors, urls
-from completions.schema import Fields
+from billing.oversight import verifier
+from completions import errors
+from completions.api import urls
+from completions.chat.request import Fields
 from quantized.asgi import HEALTH
 from quantized.devstack.places import CHECKOUT
 
@@ -22,7 +23,7 @@ DOCS = CHECKOUT / "docs"
 API = DOCS / "api.md"
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 ADRS = sorted((DOCS / "adr").glob("*.md"))
-ROOMS = ("quantized", "accounts", "billing", "completions")
+ROOMS = ("quantized", "accounts", "billing", "common", "completions", "sandbox")
 
 
 def text(page: Path) -> str:

@@ -11,16 +11,17 @@ import httpx
 import pytest
 from django.db.models import F
 
-from billing import drift, losses, verifier
 from billing.models import Hold, ProviderDay, Usage
-from billing.money import Usage as Tokens
-from completions import bills, reconciliation, sweeper
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
+from billing.reconciliation import drift, losses
 from completions.models import Provider
-from completions.reports import Day
-from completions.sandbox import cards
-from completions.sandbox.app import Config
-from completions.sandbox.server import SandboxServer
+from completions.reconciliation import abandoned_calls, calls, days
+from completions.reconciliation.reports import Day
 from completions.tasks import compare_bills
+from sandbox import cards
+from sandbox.app import Config
+from sandbox.server import SandboxServer
 from tests.bills import lost_call, openrouter, serve, settled_call
 from tests.catalogs import make_provider, make_route
 from tests.ledger_cast import Tenant, at_once
@@ -83,7 +84,7 @@ def test_a_day_that_agrees(claude: SandboxServer, today: date) -> None:
     for _ in range(2):
         ask_claude(claude)
         booked(alice)
-    assert bills.compare([today]) == {}
+    assert days.compare([today]) == {}
     [row] = rows().values()
     assert (row.day, row.model) == (today, OURS)
     assert (row.expected_usd, row.reported_usd) == (Decimal("0.00033"), Decimal("0.00033"))
@@ -100,22 +101,22 @@ def test_a_dear_day_is_an_alert_once(
     ask_claude(claude, "billed=0.00016995")  # +3 %
     booked(Tenant(OPENING))
     with caplog.at_level(logging.ERROR):
-        bills.compare([today])
+        days.compare([today])
         alerted_at = rows()[OURS].alerted_at
-        bills.compare([today])
+        days.compare([today])
     assert alerts(today) == [("anthropic", OURS)]
     assert rows()[OURS].alerted_at == alerted_at
     said = f"anthropic billed 0.00016995 USD for {OURS} on {today}, we expected 0.000165"
-    assert [record.getMessage() for record in caplog.records if record.name == "billing.drift"] == [said]
+    assert [record.getMessage() for record in caplog.records if record.name == "billing.reconciliation.drift"] == [said]
 
 
 def test_a_day_that_agrees_after_all_ends_its_alert(claude: SandboxServer, today: date, settings: Any) -> None:
     settings.DRIFT_ALERT_USD = Decimal("0.0000001")
     ask_claude(claude)
-    bills.compare([today])
+    days.compare([today])
     assert alerts(today) == [("anthropic", OURS)]
     booked(Tenant(OPENING))  # a settlement that came from the spool
-    bills.compare([today])
+    days.compare([today])
     assert alerts(today) == []
 
 
@@ -129,8 +130,8 @@ def test_one_too_many_without_a_reference_shows_as_drift_and_as_a_loss(
     ask_claude(claude)
     booked(alice)
     lost = lost_call(alice, "anthropic", "")
-    assert sweeper.sweep().expired == 1
-    assert bills.compare([today]) == {}
+    assert abandoned_calls.sweep().expired == 1
+    assert days.compare([today]) == {}
     row = rows()[OURS]
     assert (row.expected_usd, row.reported_usd) == (Decimal("0.000165"), Decimal("0.00033"))
     assert (row.completion_tokens, row.reported_completion_tokens) == (8, 16)
@@ -144,7 +145,7 @@ def test_web_searches_are_billed_apart(claude: SandboxServer, today: date) -> No
     ask_claude(claude, "searches=2")
     usage = booked(Tenant(OPENING))
     Usage.objects.filter(pk=usage.pk).update(web_searches=2, cost_pico=165_000_000 + 2 * 10**10)
-    bills.compare([today])
+    days.compare([today])
     found = {model: (row.expected_usd, row.reported_usd) for model, row in rows().items()}
     assert found == {
         OURS: (Decimal("0.000165"), Decimal("0.000165")),
@@ -155,7 +156,7 @@ def test_web_searches_are_billed_apart(claude: SandboxServer, today: date) -> No
 def test_what_they_bill_and_we_do_not_know_keeps_their_name(claude: SandboxServer, today: date) -> None:
     Provider.objects.get(name="anthropic").routes.all().delete()
     ask_claude(claude)
-    bills.compare([today])
+    days.compare([today])
     assert list(rows()) == [SONNET]
     assert rows()[SONNET].expected_usd == 0
 
@@ -169,7 +170,7 @@ def test_a_dated_name_is_its_aliases(today: date) -> None:
         (today - timedelta(days=1), "claude-haiku-4-5"): Day(cost_usd=Decimal(9)),
         (today, ""): Day(search_usd=Decimal("0.5")),
     }
-    assert bills.bills(report, today, names) == {
+    assert days.bills(report, today, names) == {
         "anthropic/claude-haiku-4.5": drift.Bill(Decimal(3), 7, 0),
         "old": drift.Bill(Decimal(5), 0, 0),
         "web_search": drift.Bill(Decimal("0.5"), 0, 0),
@@ -178,30 +179,30 @@ def test_a_dated_name_is_its_aliases(today: date) -> None:
 
 def test_without_an_admin_key_it_says_so_and_asks_nobody(claude: SandboxServer, today: date, settings: Any) -> None:
     settings.ANTHROPIC_ADMIN_KEY = ""
-    assert bills.compare([today]) == {"anthropic": "ANTHROPIC_ADMIN_KEY is not set"}
+    assert days.compare([today]) == {"anthropic": "ANTHROPIC_ADMIN_KEY is not set"}
     assert rows() == {}
 
 
 def test_a_key_that_is_no_admins_is_said(claude: SandboxServer, today: date, settings: Any) -> None:
     settings.ANTHROPIC_ADMIN_KEY = "sk-ant-api03-test"
-    assert bills.compare([today]) == {"anthropic": "status 401"}
+    assert days.compare([today]) == {"anthropic": "status 401"}
     assert rows() == {}
 
 
 def test_a_provider_of_its_own_base_url_never_gets_the_admin_key(claude: SandboxServer, today: date) -> None:
     Provider.objects.filter(name="anthropic").update(base_url="https://elsewhere.example")
-    assert bills.compare([today]) == {}
+    assert days.compare([today]) == {}
     assert rows() == {}
 
 
 def test_two_providers_of_one_account_cannot_be_told_apart(claude: SandboxServer, today: date) -> None:
     make_provider("second", kind=Provider.Kind.ANTHROPIC)
     why = "more than one provider calls with ANTHROPIC_API_KEY"
-    assert bills.compare([today]) == {"anthropic": why, "second": why}
+    assert days.compare([today]) == {"anthropic": why, "second": why}
 
 
 def test_the_days_compared_are_over(claude: SandboxServer) -> None:
-    assert bills.days_over(date(2026, 3, 1)) == [date(2026, 2, 26), date(2026, 2, 27), date(2026, 2, 28)]
+    assert days.days_over(date(2026, 3, 1)) == [date(2026, 2, 26), date(2026, 2, 27), date(2026, 2, 28)]
     ask_claude(claude)
     compare_bills()
     assert rows() == {}
@@ -217,8 +218,8 @@ def test_bills_call_by_call_are_summed_by_model(db: None, today: date, settings:
         for directive in ("billed=0.01957", "billed=0.01957"):
             settled_call(alice, provider.name, serve(sandbox, directive).id, Decimal("0.019"))
         settled_call(alice, provider.name, "gen-nobody-knows", Decimal("0.019"))
-        reconciliation.reconcile()
-        bills.compare([today])
+        calls.reconcile()
+        days.compare([today])
         [row] = rows(provider.name).values()
         assert (row.expected_usd, row.reported_usd) == (Decimal("0.038"), Decimal("0.03914"))
         assert row.reported_prompt_tokens is None
@@ -249,7 +250,7 @@ def test_one_too_many_at_openrouter_shows_in_its_activity(account: SandboxServer
     settled_call(alice, "openrouter", known.id, Decimal("0.019"), usage=Tokens(prompt_tokens=15, completion_tokens=8))
     serve(account, "billed=0.002")  # and our server died before it knew of it
     day = yesterday(account)
-    assert bills.compare([day]) == {}
+    assert days.compare([day]) == {}
     row = rows("openrouter")["any/model"]
     assert (row.expected_usd, row.reported_usd) == (Decimal("0.019"), Decimal("0.021"))
     assert (row.prompt_tokens, row.reported_prompt_tokens) == (15, 30)
@@ -258,9 +259,9 @@ def test_one_too_many_at_openrouter_shows_in_its_activity(account: SandboxServer
 
 
 def test_activity_is_for_days_that_are_over_and_management_keys(account: SandboxServer, today: date, settings: Any):
-    assert bills.compare([today]) == {"openrouter": "status 400"}
+    assert days.compare([today]) == {"openrouter": "status 400"}
     settings.OPENROUTER_MANAGEMENT_KEY = "sk-or-v1-ordinary"
-    assert bills.compare([today - timedelta(days=1)]) == {"openrouter": "status 403"}
+    assert days.compare([today - timedelta(days=1)]) == {"openrouter": "status 403"}
     assert rows("openrouter") == {}
 
 

@@ -17,8 +17,8 @@ from django.db import transaction
 
 from billing.models import Usage, Wallet
 from completions.models import Provider
-from completions.sandbox.calls import Call
-from completions.sandbox.server import SandboxServer
+from sandbox.calls import Call
+from sandbox.server import SandboxServer
 from tests.catalogs import make_price, make_provider, make_route
 from tests.gateway_calls import ask, chat, head, holds, open_call, read_until, shared_server, usage_of, wallet
 from tests.gateway_server import Server, Tenant, make_tenant, wait_closed

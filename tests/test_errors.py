@@ -11,6 +11,7 @@ from rest_framework import exceptions as drf
 
 from accounts.principals import Forbidden, Unauthenticated
 from completions import errors
+from completions.api import border
 
 CONTRACT = [
     (errors.InvalidRequest("No."), 400, "invalid_request_error", "invalid_request"),
@@ -131,7 +132,7 @@ def test_stream_failure_is_one_event() -> None:
 
 
 def answered(exc: Exception) -> tuple[int, str, str]:
-    response = errors.exception_handler(exc, {})
+    response = border.exception_handler(exc, {})
     assert response["content-type"] == "application/json"
     error = msgspec.json.decode(response.content)["error"]
     return response.status_code, error["type"], error["code"]
@@ -141,7 +142,7 @@ def answered(exc: Exception) -> tuple[int, str, str]:
     "code", ["invalid_api_key", "expired_api_key", "revoked_api_key", "invalid_token", "expired_token"]
 )
 def test_unauthenticated_keeps_its_code_and_words(code: str) -> None:
-    response = errors.exception_handler(Unauthenticated(code, "Because."), {})
+    response = border.exception_handler(Unauthenticated(code, "Because."), {})
     assert response.status_code == 401
     assert response["www-authenticate"] == "Bearer"
     assert msgspec.json.decode(response.content)["error"]["message"] == "Because."
@@ -167,7 +168,7 @@ def test_frameworks_exceptions_become_ours() -> None:
 
 
 def test_throttled_tells_when_to_come_back() -> None:
-    response = errors.exception_handler(drf.Throttled(wait=11.2), {})
+    response = border.exception_handler(drf.Throttled(wait=11.2), {})
     assert (response.status_code, response["retry-after"]) == (429, "12")
 
 
@@ -182,5 +183,5 @@ def test_where_the_unexpected_happened_is_logged(caplog: pytest.LogCaptureFixtur
     try:
         inspect.getsource(int)
     except TypeError as exc:
-        errors.exception_handler(exc, {})
+        border.exception_handler(exc, {})
     assert "test_errors.py" in caplog.text

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from accounts.services import Invalid
-from billing import losses, verifier
-from billing.charges import ExtraChargeDecided, charge_extra, queue_extra, waive_extra
 from billing.models import Entry, ExtraCharge, Hold, Usage, Wallet
+from billing.oversight import verifier
+from billing.reconciliation import losses
+from billing.reconciliation.extra_charges import ExtraChargeDecided, charge_extra, queue_extra, waive_extra
+from common.checks import Invalid
 from tests.bills import settled_call
 from tests.ledger_cast import Tenant, at_once
 

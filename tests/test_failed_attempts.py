@@ -12,14 +12,15 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from billing import losses, verifier
-from billing.kernel import FailedAttempt as Told
-from billing.kernel import Mark, Settle, Void
+from billing.ledger.kernel import FailedAttempt as Told
+from billing.ledger.kernel import Mark, Settle, Void
 from billing.models import Entry, FailedAttempt, Hold, Usage
-from completions import reconciliation
+from billing.oversight import verifier
+from billing.reconciliation import losses
 from completions.models import Provider
-from completions.reconciliation import Pass
-from completions.sandbox.server import SandboxServer
+from completions.reconciliation import calls as reconciliation
+from completions.reconciliation.calls import Pass
+from sandbox.server import SandboxServer
 from tests.bills import failed_call, openrouter, receipt, serve
 from tests.catalogs import make_price, make_provider, make_route
 from tests.gateway_calls import call

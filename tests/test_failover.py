@@ -12,7 +12,7 @@ import pytest
 
 from billing.models import Usage
 from completions.models import Provider
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 from tests.catalogs import make_price, make_provider, make_route
 from tests.gateway_server import Server, Tenant, start_server
 

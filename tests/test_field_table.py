@@ -6,10 +6,11 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from completions.chat.request import Chat, Fields
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
+from completions.providers.anthropic.rules import Effort, Rules, ThinkingMode
 from completions.providers.fields import FIELDS, Treatment
-from completions.rules import Effort, Rules, ThinkingMode
-from completions.schema import Chat, Fields, parse_chat
 from tests import openrouter_recordings
 from tests.claude_routes import route as claude
 

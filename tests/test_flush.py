@@ -9,10 +9,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from billing.flush import BEGIN, COMMIT, Flusher
-from billing.kernel import Held, Settled
-from billing.statements import Row, Statement
-from billing.wire import Wire
+from billing.ledger.batch import Row, Statement
+from billing.ledger.kernel import Held, Settled
+from billing.ledger.pipeline import BEGIN, COMMIT, Flusher
+from billing.ledger.wire import Wire
 from tests.ledger_cast import Tenant
 
 ID = UUID("01a215a7-7fa5-7557-9c75-353a930e9000")

@@ -13,8 +13,11 @@ from django.conf import LazySettings
 
 from accounts.principals import Principal, RateLimits
 from billing import ledger
+from billing.ledger.spool import Spool
 from billing.models import Entry, Hold, Usage
-from billing.spool import Spool
+from completions.calls.buffer import Events
+from completions.calls.idempotency import Claim, Idempotency
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.errors import (
     STREAM_FAILURE_EVENT,
     IdempotencyInProgress,
@@ -23,13 +26,10 @@ from completions.errors import (
     ProviderUnavailable,
     ServerStopping,
 )
-from completions.idempotency import Claim, Idempotency
 from completions.models import IdempotentCall, Provider
-from completions.relay import Events
-from completions.sandbox.server import SandboxServer
-from completions.schema import parse_chat
 from quantized.database import Reader
 from quantized.runtime import Runtime
+from sandbox.server import SandboxServer
 from tests.catalogs import make_price, make_provider, make_route
 from tests.gate import Gate
 from tests.gateway_calls import chat
@@ -160,7 +160,7 @@ def test_whatever_stops_a_call_before_its_provider_frees_its_claim(
         async with gate_and_runtime(url, settings) as (_, runtime):
             claim = await runtime.gateway.idempotency.claim(tenant.organization_id, "bug", b"f")
             assert isinstance(claim, Claim)
-            monkeypatch.setattr("completions.gateway.estimate_prompt_tokens", lambda _: 1 / 0)
+            monkeypatch.setattr("completions.calls.gateway.estimate_prompt_tokens", lambda _: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await stream(runtime, tenant, "", claim=claim)
             await runtime.close()
@@ -183,7 +183,7 @@ def test_a_settlement_that_fails_gives_the_keys_place_back(
                 released.append(told)
 
             monkeypatch.setattr(runtime.gateway._limiter, "release", release)
-            monkeypatch.setattr("billing.kernel._settle", refused)
+            monkeypatch.setattr("billing.ledger.kernel._settle", refused)
             events = await stream(runtime, tenant, "", limits=RateLimits(concurrency=1))
             async for _ in events:
                 pass
@@ -220,8 +220,8 @@ def test_a_client_who_takes_nothing_for_long_has_left(
     url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection stands; nothing of what was sent is read."""
-    monkeypatch.setattr("completions.relay.BUFFER_BYTES_MAX", 100)
-    monkeypatch.setattr("completions.relay.CLIENT_PATIENCE_S", 0.2, raising=False)
+    monkeypatch.setattr("completions.calls.buffer.BUFFER_BYTES_MAX", 100)
+    monkeypatch.setattr("completions.calls.buffer.CLIENT_PATIENCE_S", 0.2, raising=False)
 
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (_, runtime):

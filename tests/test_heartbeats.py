@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from celery import shared_task
 
-from billing import partitions, verifier
 from billing.models import Heartbeat, VerifierRun
+from billing.oversight import verifier
+from billing.usage import partitions
 from quantized.celery import app
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ from functools import cache
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from billing import verifier
+from billing.oversight import verifier
 from tests.gateway_calls import MODEL, call, chat, holds, post, wallet
 from tests.gateway_server import CHECKOUT, make_tenant
 
@@ -15,7 +15,7 @@ SENDING = ("post", "put", "patch", "request", "send")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 COMPLETIONS = "/v1/chat/completions"
 OURS = ("accounts", "billing", "completions", "quantized")
-TOOLS = ("completions/sandbox", "quantized/devstack")  # a provider of our own, and what starts everything
+TOOLS = ("sandbox", "quantized/devstack")  # a provider of our own, and what starts everything
 
 
 def addresses(patterns, prefix="/") -> Iterator[str]:
@@ -104,15 +104,15 @@ def test_one_module_alone_can_send_a_prompt():
     """The others that know an HTTP client ask a provider for its prices, bills and health, without a body. Billing has
     clients for Stripe and for tenants' webhooks, and stands under the rooms that see prompts."""
     [opener] = makers("Connection")
-    assert opener == "completions/upstream.py _connect_to"
-    assert users(".create_connection") == {opener, "billing/webhook_http.py connect"}
+    assert opener == "completions/upstream/client.py _connect_to"
+    assert users(".create_connection") == {opener, "billing/notices/webhook_http.py connect"}
     clients = {path: imported(module) & CLIENTS for path, module in modules().items()}
     others = {path for path, found in clients.items() if found and not path.startswith("billing/")}
     assert others == {
-        "completions/catalog_sync.py",
-        "completions/generations.py",
-        "completions/probe.py",
-        "completions/reports.py",
+        "completions/catalog/sync.py",
+        "completions/reconciliation/lookups.py",
+        "completions/catalog/probe.py",
+        "completions/reconciliation/reports.py",
     }
     for path in others:
         calls = {ast.unparse(node) for node in ast.walk(modules()[path]) if isinstance(node, ast.Attribute)}
@@ -121,10 +121,10 @@ def test_one_module_alone_can_send_a_prompt():
 
 
 def test_its_door_is_opened_by_what_attempt_calls_alone():
-    assert users("upstream.open") == {"completions/gateway.py _ask", "completions/relay.py _pump"}
-    assert users("._ask") == {"completions/gateway.py _answer"}
-    assert users("._pump") == {"completions/relay.py run"}
-    assert users(".attempt") == {"completions/gateway.py _answer", "completions/relay.py run"}
+    assert users("upstream.open") == {"completions/calls/gateway.py _ask", "completions/calls/relay.py _pump"}
+    assert users("._ask") == {"completions/calls/gateway.py _answer"}
+    assert users("._pump") == {"completions/calls/relay.py run"}
+    assert users(".attempt") == {"completions/calls/gateway.py _answer", "completions/calls/relay.py run"}
 
 
 def test_what_is_attempted_is_made_right_after_the_hold():

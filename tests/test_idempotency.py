@@ -14,14 +14,15 @@ import pytest
 from django.db import connection
 from pyreqwest.client import ClientBuilder
 
-from accounts import sealing
-from billing import ledger, sweeper
-from billing.kernel import Reserve
+from billing import ledger
+from billing.ledger.kernel import Reserve
 from billing.models import Entry
-from completions.idempotency import PURPOSE, StoredAnswer
+from billing.reconciliation import abandoned_holds
+from common import sealing
+from completions.calls.idempotency import PURPOSE, StoredAnswer
 from completions.models import IdempotentCall
-from completions.sandbox.server import SandboxServer
 from completions.tasks import forget_answers
+from sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
 
 QUESTION = "What is the capital of France?"
@@ -176,7 +177,7 @@ def expired_hold(tenant: Tenant, price_id: int) -> uuid.UUID:
     ids = {"wallet_id": tenant.organization_id, "hold_id": hold_id, "key_id": tenant.key_id}
     reserve = Reserve(**ids, user_id=None, model=MODEL, price_id=price_id, provider="", amount=1, floor=1, life_s=0)
     ledger.execute([reserve])
-    sweeper.sweep()
+    abandoned_holds.sweep()
     return hold_id
 
 

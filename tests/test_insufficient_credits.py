@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from billing import verifier
+from billing.oversight import verifier
 from tests.gateway_calls import (
     CHARGE_MICRO,
     HOLD_MICRO,

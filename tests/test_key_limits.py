@@ -4,7 +4,7 @@ import pytest
 
 from accounts.models import ApiKey, Organization
 from accounts.services import issue_key
-from billing import verifier
+from billing.oversight import verifier
 from tests.gateway_calls import ask, call, holds, stream, wallet
 from tests.gateway_server import Tenant
 from tests.test_insufficient_credits import CHARGE_MICRO, HOLD_MICRO, assert_refused, in_flight

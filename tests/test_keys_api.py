@@ -14,7 +14,7 @@ from accounts.models import ApiKey, Organization, User
 from accounts.principals import Principal
 from accounts.services import issue_key, revoke_key
 from billing import ledger
-from billing.kernel import Held, Refused, Reserve
+from billing.ledger.kernel import Held, Refused, Reserve
 from tests.cast import Cast, make_cast
 from tests.ledger_cast import make_hold_id, price_id
 

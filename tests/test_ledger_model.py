@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import ApiKey, Organization
-from billing import kernel, ledger, verifier
-from billing.kernel import AnyCommand, Books, Post
+from billing import ledger
+from billing.ledger import kernel
+from billing.ledger.kernel import AnyCommand, Books, Post
 from billing.models import Wallet
+from billing.oversight import verifier
 from tests.clock import DatabaseClock
 from tests.ledger_cast import price_id
 from tests.ledger_model import Model, ModelKey, ModelWallet, Told, told

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing.statements import HOLDS
-from billing.wire import SESSION, Wire
+from billing.ledger.batch import HOLDS
+from billing.ledger.wire import SESSION, Wire
 from tests.ledger_cast import Tenant
 
 CALLS = 1_000

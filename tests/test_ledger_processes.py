@@ -17,7 +17,9 @@ import psycopg
 import pytest
 from django.db import connection
 
-from billing import ledger, sweeper, verifier
+from billing import ledger
+from billing.oversight import verifier
+from billing.reconciliation import abandoned_holds
 from tests.ledger_cast import Tenant, at_once, hold_row
 
 ROOT = Path(__file__).parent.parent
@@ -192,7 +194,7 @@ def test_wallets_in_opposite_orders_and_everybody_at_once_never_deadlock(
 
     def sweep() -> None:
         while not stop.is_set():
-            sweeper.sweep()
+            abandoned_holds.sweep()
 
     with processes(2, process_environment, tmp_path, tenants[0]) as both:
         for process, order in zip(both, orders, strict=True):
@@ -206,7 +208,7 @@ def test_wallets_in_opposite_orders_and_everybody_at_once_never_deadlock(
                 stop.set()
 
         charged = at_once([listen, operator, sweep, sweep, sweep])[0]
-    sweeper.sweep()
+    abandoned_holds.sweep()
     assert charged == [12 * 8 * 12 * AMOUNT] * 2
     assert sum(tenant.wallet[0] for tenant in tenants) == 12 * 1_000_000 - sum(charged)
     assert {tenant.wallet[1] for tenant in tenants} == {0}
@@ -243,7 +245,7 @@ def test_a_process_that_is_killed_takes_no_acknowledged_settlement_with_it(
     assert len(told) >= after
     assert {hold_row(hold) for hold in told} == {("settled", AMOUNT, AMOUNT, AMOUNT)}
     time.sleep(0.5)
-    sweeper.sweep()
+    abandoned_holds.sweep()
     posted, held, seq = alice.wallet
     assert held == 0
     assert posted == 1_000_000 - (seq - 1) * AMOUNT

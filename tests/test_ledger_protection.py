@@ -11,8 +11,8 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from billing import verifier
 from billing.models import Entry, Hold, Price, Wallet
+from billing.oversight import verifier
 from tests.ledger_cast import Tenant, do, hold_row, make_hold_id
 
 pytestmark = pytest.mark.django_db

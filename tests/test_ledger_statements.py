@@ -8,8 +8,8 @@ from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from billing import ledger
-from billing.kernel import AnyCommand, Held, Refused, Reserve, Settled
-from billing.statements import Batch
+from billing.ledger.batch import Batch
+from billing.ledger.kernel import AnyCommand, Held, Refused, Reserve, Settled
 from tests.ledger_cast import Tenant, hold_row, make_hold_id, make_receipt
 
 AMOUNT = 10

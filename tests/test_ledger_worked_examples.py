@@ -9,11 +9,13 @@ from django.db import IntegrityError, connection
 from msgspec.structs import replace
 
 from accounts.models import ApiKey, Organization
-from billing import ledger, services, verifier
-from billing.kernel import AnyCommand, Books, Done, Held, Key, Posted, Refused, Settled, Wallet, decide
+from billing import ledger
+from billing.credits import accounts
 from billing.ledger import LedgerRefused
+from billing.ledger.kernel import AnyCommand, Books, Done, Held, Key, Posted, Refused, Settled, Wallet, decide
 from billing.models import Meter, Usage
-from billing.money import Usage as Tokens
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do, hold_row, make_hold_id, make_receipt
 
@@ -428,29 +430,29 @@ def test_a_key_expires_at_its_moment(clock: DatabaseClock) -> None:
 def test_a_grant_twice_with_one_key_is_one_grant() -> None:
     alice = Tenant()
     given = {"actor": "carol", "reason": "welcome", "idempotency_key": "welcome-1"}
-    assert services.grant(alice.id, 500, **given) == Posted(1, 500)
-    assert services.grant(alice.id, 500, **given) == Posted(1, 500, replayed=True)
-    assert services.grant(alice.id, 900, **given) == Posted(1, 500, replayed=True)
+    assert accounts.grant(alice.id, 500, **given) == Posted(1, 500)
+    assert accounts.grant(alice.id, 500, **given) == Posted(1, 500, replayed=True)
+    assert accounts.grant(alice.id, 900, **given) == Posted(1, 500, replayed=True)
     assert alice.entries() == [(1, "grant", 500, 500)]
 
 
 def test_the_same_key_for_two_organizations_is_two_grants() -> None:
     alice, charlie = Tenant(), Tenant()
     for tenant in (alice, charlie):
-        posted = services.grant(tenant.id, 5, actor="carol", reason="welcome", idempotency_key="welcome-1")
+        posted = accounts.grant(tenant.id, 5, actor="carol", reason="welcome", idempotency_key="welcome-1")
         assert posted == Posted(1, 5)
 
 
 def test_a_grant_without_a_key_is_a_new_one_every_time() -> None:
     alice = Tenant()
-    assert [services.grant(alice.id, 5, actor="carol", reason="gift").seq for _ in range(2)] == [1, 2]
+    assert [accounts.grant(alice.id, 5, actor="carol", reason="gift").seq for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("amount", [0, -1])
 def test_a_grant_gives(amount: int) -> None:
     alice = Tenant()
     with pytest.raises(ValueError, match="a grant must be between 1 and"):
-        services.grant(alice.id, amount, actor="carol", reason="gift")
+        accounts.grant(alice.id, amount, actor="carol", reason="gift")
     assert alice.wallet == (0, 0, 0)
 
 

@@ -12,9 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import ledger, lots, services, verifier
-from billing.lots import Movement, spend
+from billing import ledger
+from billing.credits import accounts, lots
+from billing.credits.lots import Movement, spend
 from billing.models import Entry, Lot
+from billing.oversight import verifier
 from billing.tasks import expire_credits
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do
@@ -30,7 +32,7 @@ def clock(db: None) -> Iterator[DatabaseClock]:
 
 
 def grant(tenant: Tenant, amount: int, expires_at: datetime | None, reason: str = "welcome", **more: str) -> None:
-    services.grant(tenant.id, amount, actor="alice", reason=reason, expires_at=expires_at, **more)
+    accounts.grant(tenant.id, amount, actor="alice", reason=reason, expires_at=expires_at, **more)
 
 
 def spend_on_a_call(tenant: Tenant, amount: int) -> None:

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from billing import heartbeats, partitions, rollups, verifier
 from billing.models import Usage
+from billing.oversight import heartbeats, verifier
+from billing.usage import partitions, rollups
 from quantized.metrics import refusal_status
 from tests.gateway_calls import chat
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, start_server

@@ -9,10 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from billing.ledger import Receipt, Settle, Settled, Void
-from billing.money import Usage
-from billing.tally import Histogram
-from completions.call import Call
-from completions.metrics import CallMetrics
+from billing.pricing.money import Usage
+from common.histogram import Histogram
+from completions.calls.call import Call
+from completions.calls.metrics import CallMetrics
 from quantized.metrics import (
     FAMILIES,
     Counts,

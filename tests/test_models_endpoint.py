@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from django.test import Client
 
-from completions.api_models import micro_credits
+from completions.api.models import micro_credits
 from completions.models import Model
 from tests.catalogs import MINI, make_price, make_provider, make_route
 

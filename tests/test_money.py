@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.models import Price as PriceRow
-from billing.money import (
+from billing.pricing.money import (
     CreditRate,
     Price,
     Rates,

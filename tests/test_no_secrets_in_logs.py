@@ -12,7 +12,8 @@ from django.db import connection
 
 from accounts import keys
 from accounts.services import create_user
-from billing import vouchers, webhooks
+from billing.credits import vouchers
+from billing.notices import webhooks
 from tests.canned_provider import CannedProvider, response
 from tests.catalogs import make_provider, make_route
 from tests.gateway_calls import ask, call, holds, open_call, post, read_until, stream

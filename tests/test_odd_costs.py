@@ -8,9 +8,9 @@ import pytest
 from msgspec import Raw
 
 from billing import ledger
-from billing.kernel import Receipt, Reserve, Settle
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import Usage
-from completions.providers.openai_usage import reported
+from completions.providers.openai.usage import reported
 from tests.catalogs import make_price
 from tests.gateway_server import make_tenant
 

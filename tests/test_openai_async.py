@@ -8,7 +8,9 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from billing import lookups, verifier
+from billing.ledger import balances
+from billing.oversight import verifier
+from billing.usage import receipts
 from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, WEATHER, Told
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
 from tests.sdk_answers import follow_up, streamed, told
@@ -58,7 +60,7 @@ async def all_at_once(server: Server, tenant: Tenant, ask: Ask) -> dict[str, Tol
 def test_all_conversations_at_once(gateway: Server, unlimited: Tenant, ask: Ask):
     assert asyncio.run(all_at_once(gateway, unlimited, ask)) == EXPECTED
     wait_closed(unlimited)
-    balance = lookups.balance(unlimited.organization_id)
+    balance = balances.balance(unlimited.organization_id)
     assert balance.used == sum(expected.credits for expected in EXPECTED.values())
 
 
@@ -90,7 +92,7 @@ def test_a_client_that_leaves_a_stream_pays_for_what_it_got(gateway: Server, ali
 
     generation_id = asyncio.run(leave())
     wait_closed(alice, timeout_s=5)
-    receipt = lookups.receipt(alice.organization_id, generation_id)
+    receipt = receipts.receipt(alice.organization_id, generation_id)
     assert (receipt.status, receipt.usage.cancelled) == ("estimated", True)
     assert 0 < receipt.usage.completion_tokens < 50
 

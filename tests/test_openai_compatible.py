@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from completions import errors
-from completions.catalog import Route
+from completions.chat.request import Chat
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.schema import Chat, parse_chat
+from completions.routes import Route
 from tests.openrouter_recordings import route
 
 GENERIC = adapter("openai")

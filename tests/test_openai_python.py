@@ -12,7 +12,7 @@ from openai import OpenAI
 from openai.types.chat.chat_completion_chunk import ChoiceLogprobs as ChunkLogprobs
 from pydantic import BaseModel
 
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
 from tests.gateway_server import MODEL, Server, Tenant, start_server, wait_closed
 from tests.sdk_answers import follow_up, streamed, told

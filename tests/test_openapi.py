@@ -13,8 +13,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.validation import validate_schema
 
 from completions import errors
+from completions.chat.request import Fields
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.errors import InvalidRequest
-from completions.schema import Fields, parse_chat
 from quantized.documents import document
 from tests.conversations import CONVERSATIONS
 

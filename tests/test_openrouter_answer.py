@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from billing.money import Usage
-from completions.answers import completion_bytes, usage_view
+from billing.pricing.money import Usage
+from completions.chat.answer import Answer, Choice, FunctionCall, Message, Reported, ToolCall
+from completions.dialects.openai_chat.answers import completion_bytes, usage_view
 from completions.providers import adapter
-from completions.providers.base import Answer, Choice, FunctionCall, Message, Reported, ToolCall
 from tests import openrouter_recordings as recordings
 
 NULL = Raw(b"null")

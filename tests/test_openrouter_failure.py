@@ -7,8 +7,8 @@ import pytest
 
 from completions import errors
 from completions.providers import adapter
-from completions.providers.base import UpstreamFailure
-from completions.providers.openai_failure import cleaned_message
+from completions.providers.words import cleaned_message
+from completions.upstream.failure import UpstreamFailure
 from tests import openrouter_recordings as recordings
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from completions.catalog import Route
+from completions.chat.request import Chat
+from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers import adapter
-from completions.providers.base import UpstreamRequest
-from completions.schema import Chat, parse_chat
+from completions.routes import Route
+from completions.upstream.request import UpstreamRequest
 from tests.openrouter_recordings import route
 
 OPENROUTER = adapter("openrouter")

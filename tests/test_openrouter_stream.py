@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from billing.money import Usage
-from completions.answers import StreamWriter, usage_view
+from billing.pricing.money import Usage
+from completions.chat.answer import ChoiceDelta, Chunk, Delta, Reported
+from completions.dialects.openai_chat.answers import StreamWriter, usage_view
 from completions.errors import InvalidRequest
 from completions.providers import adapter
-from completions.providers.base import ChoiceDelta, Chunk, Delta, Reported, StreamDecoder
-from completions.sse import SSEDecoder
+from completions.providers.base import StreamDecoder
+from completions.upstream.sse import SSEDecoder
 from tests import openrouter_recordings as recordings
 
 USAGE = Usage(prompt_tokens=254, completion_tokens=9, reasoning_tokens=4)

@@ -9,11 +9,14 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from accounts.models import AuditEntry, Organization, User
-from accounts.services import Invalid
-from billing import ledger, lookups, lots, monthly, operations, verifier
-from billing.ledger import LedgerRefused
+from billing import ledger
+from billing.credits import lots, operations
+from billing.credits.operations import Asked
+from billing.ledger import LedgerRefused, balances
 from billing.models import Entry, Operation, Wallet
-from billing.operations import Asked
+from billing.oversight import verifier
+from billing.statements import monthly
+from common.checks import Invalid
 from tests.cast import Cast, make_cast
 
 ABOVE = 10_000_000_001
@@ -215,5 +218,5 @@ def test_a_grant_with_an_end_is_a_lot_also_when_it_needed_a_second_operator(cast
     month = monthly.statement(cast.organization.pk, datetime.now(UTC).year, datetime.now(UTC).month)
     moved = {kind: amount for kind, amount in month.totals.items() if amount}
     assert moved == {"grant": 5_700, "refund": -900, "adjustment": -100}
-    assert (lookups.balance(cast.organization.pk).granted, month.closing) == (4_700, 4_700)
+    assert (balances.balance(cast.organization.pk).granted, month.closing) == (4_700, 4_700)
     assert verifier.violations() == []

@@ -15,14 +15,15 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.services import suspend
-from billing import ledger, verifier
-from billing.charges import queue_extra
-from billing.kernel import Receipt, Reserve, Settle
+from billing import ledger
+from billing.credits.accounts import Account, open_account
+from billing.credits.operations import Asked, request
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import Heartbeat, Hold, Price
-from billing.money import Usage
-from billing.operations import Asked, request
-from billing.rollups import roll_up
-from billing.services import Account, open_account
+from billing.oversight import verifier
+from billing.pricing.money import Usage
+from billing.reconciliation.extra_charges import queue_extra
+from billing.usage.rollups import roll_up
 from completions.models import ServerProcess
 from quantized.operator import chart, first_page
 from tests.catalogs import make_provider

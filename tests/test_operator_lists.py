@@ -15,13 +15,15 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import AuditEntry, User
-from billing import drift, ledger, losses, vouchers
-from billing.charges import queue_extra
-from billing.kernel import Receipt, Reserve, Settle
-from billing.lookups import generation_id
+from billing import ledger
+from billing.credits import vouchers
+from billing.credits.accounts import Account, open_account
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import Entry, Hold, Operation, Price, Usage, VoucherBatch, Wallet
-from billing.rollups import roll_up
-from billing.services import Account, open_account
+from billing.reconciliation import drift, losses
+from billing.reconciliation.extra_charges import queue_extra
+from billing.usage.receipts import generation_id
+from billing.usage.rollups import roll_up
 from completions.models import PriceChange, Provider, Route
 from quantized.operator import pages
 from tests.catalogs import make_provider, make_route

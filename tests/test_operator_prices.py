@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry, User
-from completions import price_changes
+from completions.catalog import price_changes
 from completions.models import PriceChange, Route
 from tests.cast import make_cast
 from tests.catalogs import make_provider, make_route

@@ -11,10 +11,10 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, User
 from billing import ledger
-from billing.charges import queue_extra
-from billing.kernel import Receipt, Reserve, Settle
+from billing.credits.accounts import open_account
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import ExtraCharge, Hold, Loss, Price, Wallet
-from billing.services import open_account
+from billing.reconciliation.extra_charges import queue_extra
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, User
 from accounts.services import create_organization
-from billing import vouchers
+from billing.credits import vouchers
 from billing.models import Voucher, VoucherBatch
 
 pytestmark = pytest.mark.django_db

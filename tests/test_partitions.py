@@ -10,9 +10,10 @@ import pytest
 from django.apps import apps
 from django.db import connection
 
-from billing import lookups, partitions, rollups, usage_report, verifier
 from billing.models import Usage, UsageHour, UsageRetention
-from billing.money import Usage as Tokens
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
+from billing.usage import partitions, receipts, report, rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do, make_hold_id
 
@@ -176,7 +177,7 @@ def test_months_beyond_the_retention_are_dropped_and_the_books_stay_right(
 def test_the_receipt_of_a_dropped_call_answers_from_its_hold(months: tuple[Tenant, list[UUID]]) -> None:
     alice, holds = months
     partitions.drop_before(JUNE)
-    receipt = lookups.receipt(alice.id, lookups.generation_id(holds[0]))
+    receipt = receipts.receipt(alice.id, receipts.generation_id(holds[0]))
     assert receipt is not None
     assert (receipt.usage, receipt.status, receipt.hold.charged, receipt.balance) == (None, "settled", 50, 950)
 
@@ -185,10 +186,10 @@ def test_a_report_over_dropped_months_has_their_figures(
     clock: DatabaseClock, months: tuple[Tenant, list[UUID]]
 ) -> None:
     alice, _ = months
-    span = usage_report.Span(datetime(2031, 5, 1, tzinfo=UTC), clock.now, usage_report.ZoneInfo("UTC"))
-    before = usage_report.report(alice.id, None, span, "model", clock.now)
+    span = report.Span(datetime(2031, 5, 1, tzinfo=UTC), clock.now, report.ZoneInfo("UTC"))
+    before = report.report(alice.id, None, span, "model", clock.now)
     partitions.drop_before(JULY)
-    assert usage_report.report(alice.id, None, span, "model", clock.now) == before
+    assert report.report(alice.id, None, span, "model", clock.now) == before
     assert before.total.credits_used == 150
 
 

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from billing import services, vouchers
+from billing.credits import accounts, vouchers
 from billing.models import AutoTopUp, Dispute, Lot, Payment, StripeEvent, Voucher, VoucherBatch
 from billing.payments import auto_top_up
 from tests.ledger_cast import do
@@ -33,7 +33,7 @@ def everything(buyer: Buyer, stripe: StripeServer) -> Buyer:
     auto_top_up.enable(buyer.id, threshold_micro=1, amount_cents=500, monthly_max_cents=500, user_id=buyer.user.pk)
     receive(*stripe.dispute(str(payment.payment_intent)))
     end = datetime(2030, 1, 1, tzinfo=UTC)
-    services.grant(buyer.id, 5, actor="carol", reason="welcome", expires_at=end)
+    accounts.grant(buyer.id, 5, actor="carol", reason="welcome", expires_at=end)
     vouchers.create_batch("Spring", 1, 10, created_by="carol")
     return buyer
 

@@ -9,8 +9,9 @@ import pytest
 from django.db import connection, transaction
 from django.test import override_settings
 
-from billing import ledger, verifier
+from billing import ledger
 from billing.models import Payment, StripeCustomer, StripeEvent
+from billing.oversight import verifier
 from billing.payments import auto_top_up, stripe_api
 from tests.gateway_server import Server, start_server
 from tests.ledger_cast import at_once, do

@@ -9,9 +9,9 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from accounts.services import Invalid
 from billing.models import Price
-from completions import price_changes
+from common.checks import Invalid
+from completions.catalog import price_changes
 from completions.models import PriceChange, Route
 from tests.catalogs import make_price, make_route
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from completions.catalog.probe import probe
 from completions.models import Provider
-from completions.probe import probe
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 
 pytestmark = pytest.mark.django_db
 

@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import ValidationError
 
-from completions import secrets
+from completions.catalog import secrets
 from completions.models import Provider
 
 HERE = "https://llm.example.com/v1"

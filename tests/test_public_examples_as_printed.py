@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from billing import lookups
+from billing.ledger import balances
 from tests.gateway_server import Server, Tenant
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -49,5 +49,5 @@ def test_curl(gateway: Server, alice: Tenant):
 @pytest.mark.parametrize("name", ["python.txt", "openai-sdk.txt"])
 def test_python(gateway: Server, alice: Tenant, name: str):
     assert output(sys.executable, "-W", "error", "-c", printed(name, gateway, alice)) == PARIS
-    balance = lookups.balance(alice.organization_id)
+    balance = balances.balance(alice.organization_id)
     assert (balance.used, balance.remaining) == (2400, 997_600)

@@ -19,8 +19,8 @@ from pyreqwest.client import ClientBuilder
 from accounts.models import Organization
 from accounts.principals import RateLimits
 from accounts.services import issue_key
-from completions.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
-from completions.sandbox.server import SandboxServer
+from completions.calls.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
+from sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, start_server
 
 CALL_LIFE_S = 30

@@ -9,9 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from billing import rollups, verifier
 from billing.models import AttemptHour, ProviderHour, UsageHour
-from billing.money import Usage as Tokens
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
+from billing.usage import rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do
 

@@ -12,13 +12,14 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from billing import losses, verifier
 from billing.models import Entry, ExtraCharge, Hold, Loss, Usage
-from completions import reconciliation
+from billing.oversight import verifier
+from billing.reconciliation import losses
 from completions.models import LookupPace, Provider
-from completions.reconciliation import Pass
-from completions.sandbox.server import SandboxServer
+from completions.reconciliation import calls as reconciliation
+from completions.reconciliation.calls import Pass
 from completions.tasks import reconcile
+from sandbox.server import SandboxServer
 from tests.bills import failed_call, openrouter, serve, settled_call
 from tests.gateway_server import CHECKOUT
 from tests.ledger_cast import Tenant, at_once

@@ -11,10 +11,10 @@ import pytest
 from django.utils import timezone
 
 from billing import ledger
-from billing.kernel import Receipt, Reserve, Settle
+from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import Usage
-from completions import reconciliation
 from completions.models import LookupPace, Provider
+from completions.reconciliation import calls as reconciliation
 from tests.catalogs import make_price, make_provider
 from tests.gateway_server import Tenant, make_tenant
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing import lookups
+from billing.ledger import balances
 from billing.models import AutoTopUp, Dispute, Payment, StripeEvent
 from billing.payments import auto_top_up
 from tests.ledger_cast import do
@@ -41,7 +41,7 @@ def test_money_paid_back_was_neither_granted_nor_used(buyer: Buyer, stripe: Stri
     payment = buyer.buy()
     do(buyer.settle(buyer.hold(100 * CENT), 100 * CENT))
     receive(stripe.refund(str(payment.payment_intent), 400))
-    balance = lookups.balance(buyer.id)
+    balance = balances.balance(buyer.id)
     assert (balance.granted, balance.used, balance.remaining) == (600 * CENT, 100 * CENT, 500 * CENT)
 
 

@@ -10,9 +10,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from billing import ledger, overview, reports, rollups
-from billing.money import Usage as Tokens
-from billing.usage_report import Span
+from billing import ledger
+from billing.oversight import standing
+from billing.pricing.money import Usage as Tokens
+from billing.usage import figures, rollups
+from billing.usage.report import Span
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do, make_receipt
 
@@ -61,12 +63,12 @@ def test_spend_by_day_has_every_day_and_the_corrections_of_the_day_they_were_mad
     refund(alice, dear, 8)
     rollups.roll_up()
     span = Span(TEN - 2 * DAY, TEN + MINUTE, UTC_ZONE)
-    days = {day.day: day.spend for day in reports.spend_by_day(alice.id, span)}
+    days = {day.day: day.spend for day in figures.spend_by_day(alice.id, span)}
     assert list(days) == ["2026-11-16", "2026-11-17", "2026-11-18"]
-    assert days["2026-11-16"] == reports.NO_SPEND
-    assert days["2026-11-17"] == reports.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0)
-    assert days["2026-11-18"] == reports.Spend(1, 0, 1, 1, 100, 20, 0, 0, 0, 62, -8)
-    assert reports.spend(alice.id, span) == reports.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
+    assert days["2026-11-16"] == figures.NO_SPEND
+    assert days["2026-11-17"] == figures.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0)
+    assert days["2026-11-18"] == figures.Spend(1, 0, 1, 1, 100, 20, 0, 0, 0, 62, -8)
+    assert figures.spend(alice.id, span) == figures.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
 
 
 def test_a_day_is_the_zones(clock: DatabaseClock, alice: Tenant) -> None:
@@ -76,7 +78,7 @@ def test_a_day_is_the_zones(clock: DatabaseClock, alice: Tenant) -> None:
     call(alice, 10)
     rollups.roll_up()
     span = Span(TEN, TEN + 8 * HOUR, ZoneInfo("Asia/Tokyo"))
-    found = [(day.day, day.spend.credits_used) for day in reports.spend_by_day(alice.id, span)]
+    found = [(day.day, day.spend.credits_used) for day in figures.spend_by_day(alice.id, span)]
     assert found == [("2026-11-18", 1), ("2026-11-19", 10)]
 
 
@@ -88,13 +90,13 @@ def test_the_dearest_models_keys_and_members_come_first(clock: DatabaseClock, al
     call(alice, 20, model="large", user_id=bob.pk)
     call(Tenant(1_000), 500, model="charlie's")
     rollups.roll_up()
-    by_model = [(row.id, row.name, row.spend.credits_used) for row in reports.top(alice.id, WEEK, "model")]
+    by_model = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.id, WEEK, "model")]
     assert by_model == [("large", "large", 50), ("small", "small", 5)]
-    by_key = [(row.id, row.name, row.spend.credits_used) for row in reports.top(alice.id, WEEK, "key")]
+    by_key = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.id, WEEK, "key")]
     assert by_key == [(str(key), "server", 30), (None, None, 25)]
-    by_member = [(row.name, row.spend.requests) for row in reports.top(alice.id, WEEK, "member", limit=2)]
+    by_member = [(row.name, row.spend.requests) for row in figures.top(alice.id, WEEK, "member", limit=2)]
     assert by_member == [(None, 2), ("bob@example.com", 1)]
-    assert len(reports.top(alice.id, WEEK, "model", limit=1)) == 1
+    assert len(figures.top(alice.id, WEEK, "model", limit=1)) == 1
 
 
 def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, alice: Tenant) -> None:
@@ -106,8 +108,8 @@ def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, ali
     failed = alice.hold(10)
     do(alice.void(failed, receipt=make_receipt(price_id=alice.price_id, error_code="unavailable")))
     rollups.roll_up()
-    totals = reports.operator_totals(WEEK)
-    assert totals == reports.Totals(
+    totals = figures.operator_totals(WEEK)
+    assert totals == figures.Totals(
         requests=4,
         errors=1,
         cancelled=0,
@@ -122,8 +124,8 @@ def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, ali
     )
     assert totals.cost_micro == 300
     assert totals.margin_micro == 980
-    assert [day.totals for day in reports.operator_by_day(WEEK)][-2] == totals
-    assert [(cost.provider, cost.cost_pico, cost.reported_cost_pico) for cost in reports.costs(WEEK)] == [
+    assert [day.totals for day in figures.operator_by_day(WEEK)][-2] == totals
+    assert [(cost.provider, cost.cost_pico, cost.reported_cost_pico) for cost in figures.costs(WEEK)] == [
         ("sandbox", 2_000_000, 2_100_000),
         ("other", 1_000_000, 0),
     ]
@@ -135,10 +137,10 @@ def test_all_tenants_together_may_be_more_than_a_bigint_holds(clock: DatabaseClo
         tenant = Tenant(9 * 10**18)
         call(tenant, 1, provider=name, cost_pico=9 * 10**18, reported_cost_usd=Decimal(9_000_000))
     rollups.roll_up()
-    totals = reports.operator_totals(WEEK)
+    totals = figures.operator_totals(WEEK)
     assert (totals.cost_pico, totals.reported_cost_pico) == (18 * 10**18, 18 * 10**18)
-    assert [cost.cost_pico for cost in reports.costs(WEEK)] == [9 * 10**18] * 2
-    assert overview.standing(TEN - DAY).outstanding_micro == 2 * (9 * 10**18 - 1)
+    assert [cost.cost_pico for cost in figures.costs(WEEK)] == [9 * 10**18] * 2
+    assert standing.standing(TEN - DAY).outstanding_micro == 2 * (9 * 10**18 - 1)
 
 
 def test_health_counts_the_attempts_after_which_another_provider_answered(clock: DatabaseClock, alice: Tenant) -> None:
@@ -151,29 +153,29 @@ def test_health_counts_the_attempts_after_which_another_provider_answered(clock:
     spared = ({"provider": "shaky", "outcome": "circuit_open", "milliseconds": 0}, tried[1])
     call(alice, 1, attempts=spared, first_token_ms=50, latency_ms=102)
     rollups.roll_up()
-    sandbox, shaky = reports.provider_health(WEEK)
-    assert sandbox == reports.Health("sandbox/echo", "sandbox", 3, 0, 60, 3, 0, 0, 40, 101)
+    sandbox, shaky = figures.provider_health(WEEK)
+    assert sandbox == figures.Health("sandbox/echo", "sandbox", 3, 0, 60, 3, 0, 0, 40, 101)
     assert sandbox.uptime == 1.0
-    assert shaky == reports.Health("sandbox/echo", "shaky", 0, 0, 0, 2, 1, 1, None, None)
+    assert shaky == figures.Health("sandbox/echo", "shaky", 0, 0, 0, 2, 1, 1, None, None)
     assert shaky.uptime == 0.0
-    assert reports.provider_health(WEEK, model="another") == []
+    assert figures.provider_health(WEEK, model="another") == []
 
 
 def test_no_report_reads_a_usage_row_and_each_is_a_query_or_two(clock: DatabaseClock, alice: Tenant) -> None:
     call(alice, 50, key=alice.key())
     rollups.roll_up()
     with CaptureQueriesContext(connection) as queries:
-        reports.spend(alice.id, WEEK)
-        reports.spend_by_day(alice.id, WEEK)
-        reports.top(alice.id, WEEK, "model")
-        reports.operator_totals(WEEK)
-        reports.operator_by_day(WEEK)
-        reports.provider_health(WEEK)
-        reports.costs(WEEK)
-        reports.as_of()
+        figures.spend(alice.id, WEEK)
+        figures.spend_by_day(alice.id, WEEK)
+        figures.top(alice.id, WEEK, "model")
+        figures.operator_totals(WEEK)
+        figures.operator_by_day(WEEK)
+        figures.provider_health(WEEK)
+        figures.costs(WEEK)
+        figures.as_of()
     assert len(queries) == 8
     with CaptureQueriesContext(connection) as more:
-        reports.top(alice.id, WEEK, "key")
+        figures.top(alice.id, WEEK, "key")
     assert len(more) == 2
     assert reading_usage(queries) == reading_usage(more) == []
 
@@ -182,12 +184,12 @@ def test_charlie_sees_nothing_of_alices(clock: DatabaseClock, alice: Tenant) -> 
     call(alice, 50)
     rollups.roll_up()
     charlie = Tenant(100)
-    assert reports.spend(charlie.id, WEEK) == reports.NO_SPEND
-    assert reports.top(charlie.id, WEEK, "model") == []
-    assert {day.spend for day in reports.spend_by_day(charlie.id, WEEK)} == {reports.NO_SPEND}
+    assert figures.spend(charlie.id, WEEK) == figures.NO_SPEND
+    assert figures.top(charlie.id, WEEK, "model") == []
+    assert {day.spend for day in figures.spend_by_day(charlie.id, WEEK)} == {figures.NO_SPEND}
 
 
 def test_figures_say_how_old_they_are(clock: DatabaseClock, alice: Tenant) -> None:
-    assert reports.as_of() is None
+    assert figures.as_of() is None
     rollups.roll_up()
-    assert reports.as_of() == TEN - 2 * MINUTE
+    assert figures.as_of() == TEN - 2 * MINUTE

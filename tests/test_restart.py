@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from billing import verifier
 from billing.models import Hold, Usage
+from billing.oversight import verifier
 from completions.models import IdempotentCall
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 from tests.gateway_calls import PATH, chat
 from tests.gateway_server import Server, Tenant, make_tenant, start_server
 

@@ -7,9 +7,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from billing import rollups, verifier
 from billing.models import RollUpState, UsageHour
-from billing.money import Usage as Tokens
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
+from billing.usage import rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do, make_receipt
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from completions.sandbox import brain, images, tokens
-from completions.sandbox.conversation import Answer, Attachment, Question, Turn
-from completions.sandbox.directives import Directive
-from completions.sandbox.knowledge import CAPITALS
+from sandbox import brain, images, tokens
+from sandbox.conversation import Answer, Attachment, Question, Turn
+from sandbox.directives import Directive
+from sandbox.knowledge import CAPITALS
 
 OUTPUT_MAX = 1000
 

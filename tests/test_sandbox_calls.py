@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from completions.sandbox.app import Config
-from completions.sandbox.calls import CALLS_MAX, Call, Journal
-from completions.sandbox.server import SandboxServer
+from sandbox.app import Config
+from sandbox.calls import CALLS_MAX, Call, Journal
+from sandbox.server import SandboxServer
 from tests.sandbox_client import CAPITAL, MODEL, ask, chat, client, connect, refused, stream
 
 SLOW = "tokens=1000 delay_ms=20"

@@ -79,8 +79,8 @@ def test_a_default_that_cannot_be_read_is_one_clear_line() -> None:
 def test_the_application_needs_no_settings_and_no_database() -> None:
     code = (
         "import sys\n"
-        "from completions.sandbox.app import make_app\n"
-        "from completions.sandbox import cards, server\n"
+        "from sandbox.app import make_app\n"
+        "from sandbox import cards, server\n"
         "make_app()\n"
         "assert 'django' not in sys.modules, 'django was imported'\n"
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from completions.sandbox import directives, faults, tokens
-from completions.sandbox.directives import BadDirective, Directive
-from completions.sandbox.openrouter.request import EFFORTS
+from sandbox import directives, faults, tokens
+from sandbox.directives import BadDirective, Directive
+from sandbox.openrouter.request import EFFORTS
 
 DOC = (Path(__file__).resolve().parents[1] / "docs" / "sandbox.md").read_text()
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from completions.sandbox import faults
-from completions.sandbox.server import SandboxServer
+from sandbox import faults
+from sandbox.server import SandboxServer
 from tests.sandbox_client import Raw, chat, chunks, client, raw, said
 
 BOTH = pytest.mark.parametrize("streamed", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from completions.sandbox.server import SandboxServer
+from sandbox.server import SandboxServer
 from tests.sandbox_client import CAPITAL, MODEL, ask, chat, chunks, client, raw, said, stream, stream_text, user
 
 WEATHER = {

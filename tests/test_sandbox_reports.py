@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from completions.sandbox import cards
-from completions.sandbox.app import Config
-from completions.sandbox.server import SandboxServer
+from sandbox import cards
+from sandbox.app import Config
+from sandbox.server import SandboxServer
 
 ADMIN = {"x-api-key": "sk-ant-admin-test", "anthropic-version": "2023-06-01"}
 USAGE, COST = "/v1/organizations/usage_report/messages", "/v1/organizations/cost_report"

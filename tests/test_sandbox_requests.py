@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from billing import money
-from completions.sandbox import cards
-from completions.sandbox.app import Config
-from completions.sandbox.cards import ANY_MODEL, Card
-from completions.sandbox.server import SandboxServer
+from billing.pricing import money
+from sandbox import cards
+from sandbox.app import Config
+from sandbox.cards import ANY_MODEL, Card
+from sandbox.server import SandboxServer
 from tests.sandbox_client import CAPITAL, MODEL, ask, chat, client, refused, user
 
 PLAIN = Card(

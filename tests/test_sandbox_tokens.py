@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from completions.sandbox import tokens
-from completions.sandbox.conversation import Attachment, Tool, ToolCall, Turn
-from completions.sandbox.knowledge import PROSE_WORDS
+from sandbox import tokens
+from sandbox.conversation import Attachment, Tool, ToolCall, Turn
+from sandbox.knowledge import PROSE_WORDS
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from completions.sandbox import brain, synthesis
-from completions.sandbox.conversation import Answer, Question, Tool, ToolCall, Turn
-from completions.sandbox.directives import Directive
+from sandbox import brain, synthesis
+from sandbox.conversation import Answer, Question, Tool, ToolCall, Turn
+from sandbox.directives import Directive
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool("get_weather", "Get the current weather for a city.", CITY)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from completions import errors, refusals, schema
-from completions.schema import parse_chat
+from completions import errors
+from completions.chat import request
+from completions.dialects.openai_chat import words
+from completions.dialects.openai_chat.schema import parse_chat
 
 MESSAGES = [{"role": "user", "content": "Hello!"}]
 
@@ -58,7 +60,7 @@ def refusal(raw: bytes) -> tuple[str, str | None, str]:
 
 
 def test_top_level_is_exactly_the_public_api() -> None:
-    assert list(schema.Fields.__struct_fields__) == PUBLIC_FIELDS
+    assert list(request.Fields.__struct_fields__) == PUBLIC_FIELDS
 
 
 def test_every_optional_field_accepts_null() -> None:
@@ -438,13 +440,13 @@ def test_public_api_example_parses() -> None:
 
 
 def test_rules_in_words_hold_the_schemas_figures() -> None:
-    rules = refusals.RULES
-    assert str(schema.OUTPUT_TOKENS_MAX) in rules["max_tokens"]
-    assert str(schema.OUTPUT_TOKENS_MAX) in rules["max_completion_tokens"]
-    assert str(schema.OUTPUT_TOKENS_MAX) in rules["reasoning.max_tokens"]
-    assert str(schema.MESSAGES_MAX) in rules["messages"]
-    assert str(schema.TOOLS_MAX) in rules["tools"]
-    assert str(schema.MODEL_CHARS_MAX) in rules["model"]
+    rules = words.RULES
+    assert str(request.OUTPUT_TOKENS_MAX) in rules["max_tokens"]
+    assert str(request.OUTPUT_TOKENS_MAX) in rules["max_completion_tokens"]
+    assert str(request.OUTPUT_TOKENS_MAX) in rules["reasoning.max_tokens"]
+    assert str(request.MESSAGES_MAX) in rules["messages"]
+    assert str(request.TOOLS_MAX) in rules["tools"]
+    assert str(request.MODEL_CHARS_MAX) in rules["model"]
 
 
 def test_random_damage_is_always_one_of_our_refusals() -> None:
@@ -465,4 +467,4 @@ def test_body_cut_anywhere_is_invalid_json() -> None:
 
 
 def test_hints_are_for_fields_that_do_not_exist() -> None:
-    assert set(refusals.HINTS).isdisjoint(schema.Fields.__struct_fields__)
+    assert set(words.HINTS).isdisjoint(request.Fields.__struct_fields__)

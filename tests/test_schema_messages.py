@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from completions import errors
-from completions.schema import AssistantMessage, ImagePart, TextPart, UserMessage, parse_chat
+from completions.chat.request import AssistantMessage, ImagePart, TextPart, UserMessage
+from completions.dialects.openai_chat.schema import parse_chat
 
 
 def parsed(*messages: Any) -> list[Any]:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from completions.needs import asked_fields, gate, needs, sent_fields
-from completions.schema import Chat, parse_chat
+from completions.chat.needs import asked_fields, gate, needs, sent_fields
+from completions.chat.request import Chat
+from completions.dialects.openai_chat.schema import parse_chat
 
 TOOL = {"type": "function", "function": {"name": "f"}}
 

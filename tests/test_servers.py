@@ -7,12 +7,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from billing.tally import Histogram
-from completions import servers
-from completions.circuit import Circuits
+from common.histogram import Histogram
+from completions.calls import presence as servers
+from completions.calls.circuits import Circuits
+from completions.calls.presence import CircuitState, Presence
 from completions.errors import LedgerUnavailable
 from completions.models import ServerProcess
-from completions.servers import CircuitState, Presence
 
 pytestmark = pytest.mark.django_db
 

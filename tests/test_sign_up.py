@@ -11,9 +11,9 @@ from accounts import sign_ups
 from accounts.models import Membership, Organization, SignUp, User
 from accounts.services import create_user
 from accounts.tasks import forget_old_tokens
-from billing import lots
+from billing.credits import lots
+from billing.credits.accounts import welcome
 from billing.models import Entry, Wallet
-from billing.services import welcome
 from tests.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
 
 pytestmark = pytest.mark.django_db

@@ -8,8 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
 
-from accounts import sealing, signing_keys, tokens
+from accounts import signing_keys, tokens
 from accounts.models import SigningKey
+from common import sealing
 
 pytestmark = pytest.mark.django_db
 

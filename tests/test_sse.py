@@ -2,7 +2,7 @@
 
 import pytest
 
-from completions.sse import EventTooLarge, SSEDecoder
+from completions.upstream.sse import EventTooLarge, SSEDecoder
 from tests import openrouter_recordings as recordings
 
 

@@ -13,11 +13,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from accounts.models import Organization
-from accounts.services import Invalid
-from billing import monthly, rollups, statement_files, statement_pdf
 from billing.models import Entry, Wallet
-from billing.monthly import Line, ModelTotal
-from billing.notice_models import Notification
+from billing.notices.models import Notification
+from billing.statements import files, monthly, pdf
+from billing.statements.monthly import Line, ModelTotal
+from billing.usage import rollups
+from common.checks import Invalid
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do
 
@@ -216,7 +217,7 @@ def test_no_cell_is_a_formula(clock: DatabaseClock, alice: Tenant, reason: str, 
 def test_amounts_beyond_a_float_are_exact() -> None:
     assert monthly.exact(2**63 - 1) == "9223372036854.775807"
     assert monthly.exact(-1) == "-0.000001"
-    assert statement_pdf.grouped(-1_234_567_890_123) == "−1,234,567.890123"
+    assert pdf.grouped(-1_234_567_890_123) == "−1,234,567.890123"
 
 
 # --- PDF --------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ def pages(content: bytes) -> int:
 
 def test_the_same_statement_is_the_same_pdf(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    first, second = (statement_files.statement_file(alice.id, "2026-10", "pdf") for _ in range(2))
+    first, second = (files.statement_file(alice.id, "2026-10", "pdf") for _ in range(2))
     assert first.content == second.content
     assert first.content.startswith(b"%PDF-")
     assert b"/CreationDate (D:20261101000000Z" in first.content
@@ -245,20 +246,20 @@ def test_a_long_month_goes_over_many_pages(clock: DatabaseClock, alice: Tenant) 
             call(alice, 10**number % 10**9, f"vendor/model-{model}")
     statement = monthly.statement(alice.id, 2026, 10)
     assert len(statement.lines) == 186
-    assert pages(statement_pdf.as_pdf(statement, ["Example Ltd"])) == 6
+    assert pages(pdf.as_pdf(statement, ["Example Ltd"])) == 6
 
 
 @pytest.mark.parametrize("name", ["株式会社", "🦊 Fox", "שלום", "x" * 200, "a\u0301"])
 def test_a_name_the_font_does_not_have_is_no_failure(clock: DatabaseClock, alice: Tenant, name: str) -> None:
     Organization.objects.filter(pk=alice.id).update(name=name)
     do(alice.post(2**62, reason=f"{name}\nand a second line " + "y" * 300))
-    assert pages(statement_files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+    assert pages(files.statement_file(alice.id, "2026-09", "pdf").content) == 1
 
 
 def test_a_month_without_anything(clock: DatabaseClock, alice: Tenant) -> None:
     found = monthly.statement(alice.id, 2026, 9)
     assert (found.opening, found.lines, found.models, found.closing) == (0, (), (), 0)
-    assert pages(statement_files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+    assert pages(files.statement_file(alice.id, "2026-09", "pdf").content) == 1
 
 
 # --- Files, command, announcement -------------------------------------------------------------------
@@ -266,10 +267,10 @@ def test_a_month_without_anything(clock: DatabaseClock, alice: Tenant) -> None:
 
 def test_a_file_is_named_after_organization_and_month(clock: DatabaseClock, alice: Tenant) -> None:
     Organization.objects.filter(pk=alice.id).update(name="../Alice & Co\r\n")
-    file = statement_files.statement_file(alice.id, "2026-09", "csv")
+    file = files.statement_file(alice.id, "2026-09", "csv")
     assert (file.name, file.content_type) == ("statement-alice-co-2026-09.csv", "text/csv; charset=utf-8")
     with pytest.raises(Invalid, match="format: must be one of csv, pdf"):
-        statement_files.statement_file(alice.id, "2026-09", "xls")
+        files.statement_file(alice.id, "2026-09", "xls")
 
 
 def test_the_command_writes_the_file(clock: DatabaseClock, alice: Tenant, tmp_path: Path) -> None:
@@ -306,9 +307,9 @@ def test_organizations_that_moved_are_told_once(clock: DatabaseClock, alice: Ten
     october(alice, clock)
     idle = Tenant(id=uuid4())
     clock.set(NOVEMBER + timedelta(minutes=4))
-    assert statement_files.announce() == 0, "a batch of the old month may still be committing"
+    assert files.announce() == 0, "a batch of the old month may still be committing"
     clock.set(NOVEMBER + timedelta(minutes=7))
-    assert [statement_files.announce() for _ in range(3)] == [1, 0, 0]
+    assert [files.announce() for _ in range(3)] == [1, 0, 0]
     assert announced(alice) == [
         {"month": "2026-10", "opening_balance": 9_999_000, "closing_balance": 9_984_610, "credits_used": 4_374}
     ]
@@ -324,7 +325,7 @@ def test_books_that_do_not_add_up_are_the_operators_news(clock: DatabaseClock, a
     rollups.roll_up()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.id])
-    assert [statement_files.announce() for _ in range(2)] == [1, 0], "bob's is not held up by alice's"
+    assert [files.announce() for _ in range(2)] == [1, 0], "bob's is not held up by alice's"
     assert announced(alice) == []
     [told] = Notification.objects.filter(organization=None)
     assert (told.kind, "do not add up" in told.payload["error"]) == ("statement.mismatch", True)
@@ -333,5 +334,5 @@ def test_books_that_do_not_add_up_are_the_operators_news(clock: DatabaseClock, a
 def test_the_ledger_is_not_touched(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
     before = (Wallet.objects.values().get(pk=alice.id), Entry.objects.filter(wallet_id=alice.id).count())
-    statement_files.attachments(alice.id, "2026-10")
+    files.attachments(alice.id, "2026-10")
     assert (Wallet.objects.values().get(pk=alice.id), Entry.objects.filter(wallet_id=alice.id).count()) == before

@@ -9,12 +9,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from billing import ledger, losses, verifier
+from billing import ledger
 from billing.models import Hold, Loss, Usage
-from billing.sweeper import Sweep
-from completions import generations, sweeper
+from billing.oversight import verifier
+from billing.reconciliation import losses
+from billing.reconciliation.abandoned_holds import Sweep
 from completions.models import LookupPace, Provider
-from completions.sandbox.server import SandboxServer
+from completions.reconciliation import abandoned_calls, lookups
+from sandbox.server import SandboxServer
 from tests.bills import lost_call, openrouter, serve, settled_call
 from tests.catalogs import make_provider
 from tests.ledger_cast import Tenant, at_once, do, hold_row
@@ -50,7 +52,7 @@ def test_a_call_the_provider_knows_is_settled_at_its_bill(upstream: tuple[Sandbo
     sandbox, provider = upstream
     alice, served = Tenant(1_000_000), serve(sandbox, "billed=0.00002")
     hold_id = lost_call(alice, provider.name, served.id)
-    assert sweeper.sweep() == Sweep(expired=0, settled=1, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=1, pending=0)
     # 0.00002 USD / 0.95 * 100 credits = 2105.26.. micro-credits, rounded up
     assert hold_row(hold_id) == ("settled", 5_000, 2_106, 2_106)
     usage = Usage.objects.get(pk=hold_id)
@@ -59,7 +61,7 @@ def test_a_call_the_provider_knows_is_settled_at_its_bill(upstream: tuple[Sandbo
     assert (usage.prompt_tokens, usage.completion_tokens) == (15, 8)
     assert usage.cost_pico == 15 * 400_000 + 8 * 1_600_000
     assert alice.entries()[1:] == [(2, "usage", -2_106, 1_000_000 - 2_106)]
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=0)
     assert losses.losses(hold_time(hold_id)) == []
     assert verifier.violations() == []
 
@@ -72,7 +74,7 @@ def test_the_rate_is_the_calls_own(upstream: tuple[SandboxServer, Provider], set
     sandbox, provider = upstream
     hold_id = lost_call(Tenant(1_000_000), provider.name, serve(sandbox).id)
     settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(1000)
-    sweeper.sweep()
+    abandoned_calls.sweep()
     assert hold_row(hold_id) == ("settled", 5_000, COST_MICRO, COST_MICRO)
 
 
@@ -82,12 +84,12 @@ def test_a_call_the_provider_does_not_know_waits_one_sweep_and_expires(
     _, provider = upstream
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, provider.name, "gen-nobody-knows")
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=1)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=1)
     assert Hold.objects.get(pk=hold_id).sweep_attempts == 1
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=1)  # not asked again yet
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=1)  # not asked again yet
     assert Hold.objects.get(pk=hold_id).sweep_attempts == 1
     age(hold_id, settings.SWEEP_EVERY_S)
-    assert sweeper.sweep() == Sweep(expired=1, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=1, settled=0, pending=0)
     assert hold_row(hold_id) == ("expired", 5_000, None, None)
     assert alice.wallet == (1_000_000, 0, 1)
     assert Hold.objects.get(pk=hold_id).sweep_attempts == 2
@@ -102,11 +104,11 @@ def test_an_expired_call_that_the_provider_knows_later_is_settled_late_and_no_lo
     alice, served = Tenant(1_000_000), serve(sandbox, "generation_ms=3600000")
     hold_id = lost_call(alice, provider.name, served.id)
     age(hold_id, settings.SWEEP_EVERY_S)
-    assert sweeper.sweep() == Sweep(expired=1, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=1, settled=0, pending=0)
     assert reasons(hold_time(hold_id)) == [(hold_id, "unknown_to_provider")]
     served.generation_ms = 0
     due(hold_id)
-    assert sweeper.sweep() == Sweep(expired=0, settled=1, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=1, pending=0)
     assert alice.entries()[1:] == [(2, "late_usage", -COST_MICRO, 1_000_000 - COST_MICRO)]
     assert reasons(hold_time(hold_id)) == []
     assert verifier.violations() == []
@@ -117,7 +119,7 @@ def test_the_look_ups_of_an_unknown_call_end(upstream: tuple[SandboxServer, Prov
     hold_id = lost_call(Tenant(1_000_000), provider.name, "gen-nobody-knows")
     age(hold_id, settings.SWEEP_EVERY_S)
     for attempt in range(1, 7):
-        sweeper.sweep()
+        abandoned_calls.sweep()
         assert Hold.objects.get(pk=hold_id).sweep_attempts == attempt
         if attempt < 6:
             due(hold_id)
@@ -130,9 +132,9 @@ def test_a_provider_that_is_down_does_not_hold_credits_for_ever(upstream: Any, s
     Provider.objects.filter(pk=provider.pk).update(base_url="http://127.0.0.1:9/api/v1")
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, provider.name, "gen-1")
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=1)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=1)
     age(hold_id, settings.SWEEP_EVERY_S)
-    assert sweeper.sweep() == Sweep(expired=1, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=1, settled=0, pending=0)
     assert reasons(hold_time(hold_id)) == [(hold_id, "provider_silent")]
     assert Hold.objects.get(pk=hold_id).sweep_at is not None  # and is asked for once the provider is back
     assert alice.wallet == (1_000_000, 0, 1)
@@ -145,7 +147,7 @@ def test_a_call_that_cannot_be_asked_for_is_the_operators_loss_at_once(
     alice = Tenant(1_000_000)
     make_provider("elsewhere", kind=kind, base_url="http://127.0.0.1:9/v1", allow_plain_http=True)
     hold_id = lost_call(alice, "elsewhere", reference)
-    assert sweeper.sweep() == Sweep(expired=1, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=1, settled=0, pending=0)
     assert reasons(hold_time(hold_id)) == [(hold_id, "no_reference")]
     assert f"a call was lost at its provider: {hold_id} at elsewhere, no_reference" in caplog.text
     assert alice.wallet == (1_000_000, 0, 1)
@@ -154,7 +156,7 @@ def test_a_call_that_cannot_be_asked_for_is_the_operators_loss_at_once(
 def test_a_loss_that_is_settled_from_the_spool_after_all_is_none(db: None) -> None:
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, "elsewhere", "")
-    sweeper.sweep()
+    abandoned_calls.sweep()
     assert reasons(hold_time(hold_id)) == [(hold_id, "no_reference")]
     assert do(alice.settle(hold_id, 700)) == ledger.Settled(700, 999_300, late=True)
     assert reasons(hold_time(hold_id)) == []
@@ -165,7 +167,7 @@ def test_a_call_that_never_reached_a_provider_is_nobodys_loss(upstream: tuple[Sa
     _, provider = upstream
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, provider.name, None)
-    assert sweeper.sweep() == Sweep(expired=1, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=1, settled=0, pending=0)
     assert reasons(hold_time(hold_id)) == []
     assert alice.wallet == (1_000_000, 0, 1)
 
@@ -173,7 +175,7 @@ def test_a_call_that_never_reached_a_provider_is_nobodys_loss(upstream: tuple[Sa
 def test_a_call_that_is_not_overdue_is_left_alone(upstream: tuple[SandboxServer, Provider]) -> None:
     sandbox, provider = upstream
     hold_id = lost_call(Tenant(1_000_000), provider.name, serve(sandbox).id, life_s=600)
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=1)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=1)
     assert hold_row(hold_id)[0] == "open"
 
 
@@ -181,7 +183,7 @@ def test_what_the_wallet_cannot_pay_of_a_swept_call_is_a_shortfall(upstream: tup
     sandbox, provider = upstream
     alice = Tenant(1_000)
     hold_id = lost_call(alice, provider.name, serve(sandbox).id, amount=1_000)
-    assert sweeper.sweep().settled == 1
+    assert abandoned_calls.sweep().settled == 1
     assert hold_row(hold_id) == ("settled", 1_000, COST_MICRO, 1_000)
     [lost] = losses.losses(hold_time(hold_id))
     # 979 of 1979 micro-credits, at 100 credits per USD and a margin of 5 %
@@ -192,7 +194,7 @@ def test_a_settlement_that_comes_after_the_sweeper_changes_nothing(upstream: tup
     sandbox, provider = upstream
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, provider.name, serve(sandbox).id)
-    sweeper.sweep()
+    abandoned_calls.sweep()
     assert do(alice.settle(hold_id, 4_000)) == ledger.Settled(COST_MICRO, 1_000_000 - COST_MICRO, replayed=True)
     assert alice.wallet == (1_000_000 - COST_MICRO, 0, 2)
 
@@ -208,21 +210,21 @@ def test_the_pace_bounds_the_look_ups_of_sweeper_and_reconciliation(
     alice = Tenant(1_000_000)
     for _ in range(5):
         lost_call(alice, provider.name, serve(sandbox).id)
-    assert sweeper.sweep() == Sweep(expired=0, settled=3, pending=2)
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=2)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=3, pending=2)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=2)
     LookupPace.objects.filter(provider=provider.name).update(free_at=timezone.now() - timedelta(seconds=21))
-    assert sweeper.sweep() == Sweep(expired=0, settled=1, pending=1)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=1, pending=1)
 
 
 def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then(upstream: Any) -> None:
     _, provider = upstream
-    with generations.paced(provider.name) as allowance:
+    with lookups.paced(provider.name) as allowance:
         assert (allowance.left, allowance.left_for_settled_calls) == (240, 216)
-    generations.pause(provider.name, 90)
-    with generations.paced(provider.name) as allowance:
+    lookups.pause(provider.name, 90)
+    with lookups.paced(provider.name) as allowance:
         assert allowance.left == 0
     until = LookupPace.objects.get(provider=provider.name).paused_until
-    generations.pause(provider.name, 5)  # a shorter one does not end it
+    lookups.pause(provider.name, 5)  # a shorter one does not end it
     assert LookupPace.objects.get(provider=provider.name).paused_until == until
 
 
@@ -230,16 +232,16 @@ def test_a_provider_that_says_when_to_come_back_is_left_alone_until_then(upstrea
     ("header", "seconds"), [("7", 7), ("0", 1), ("1e9", 3600), ("nan", 60), ("", 60), ("Wed, 21 Oct 2026", 60)]
 )
 def test_what_a_retry_after_means(header: str, seconds: float) -> None:
-    assert generations.retry_after_s(header) == seconds
+    assert lookups.retry_after_s(header) == seconds
 
 
 def test_three_sweepers_at_once_settle_and_lose_every_call_once(live_db: None) -> None:
     with openrouter() as (sandbox, provider):
-        sweeper.sweep()  # what other tests may have left
+        abandoned_calls.sweep()  # what other tests may have left
         tenants = [Tenant(1_000_000) for _ in range(3)]
         known = [lost_call(tenants[n % 3], provider.name, serve(sandbox).id) for n in range(30)]
         lost = [lost_call(tenants[n % 3], provider.name, "") for n in range(30)]
-        swept = at_once([sweeper.sweep] * 3)
+        swept = at_once([abandoned_calls.sweep] * 3)
         assert sum(sweep.settled for sweep in swept) == 30
         assert sum(sweep.expired for sweep in swept) == 30
         assert Usage.objects.filter(pk__in=known, reconciliation="swept", charged=COST_MICRO).count() == 30
@@ -254,5 +256,5 @@ def test_a_settled_call_is_not_asked_for(upstream: tuple[SandboxServer, Provider
     usage = settled_call(Tenant(1_000_000), provider.name, serve(sandbox).id, Decimal("0.0000188"))
     age_settled = Hold.objects.get(pk=usage.pk)
     assert age_settled.state == "settled"
-    assert sweeper.sweep() == Sweep(expired=0, settled=0, pending=0)
+    assert abandoned_calls.sweep() == Sweep(expired=0, settled=0, pending=0)
     assert Hold.objects.get(pk=usage.pk).sweep_attempts == 0

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from accounts import team
 from accounts.models import Invitation, Membership
-from accounts.services import Invalid, add_member, create_user
+from accounts.services import add_member, create_user
+from common.checks import Invalid
 from tests.cast import make_cast
 
 

@@ -15,8 +15,10 @@ from django.db import connection
 
 from accounts import keys
 from accounts.models import ApiKey, Membership, Organization, User
-from billing import lots, sweeper, verifier
+from billing.credits import lots
 from billing.models import Wallet
+from billing.oversight import verifier
+from billing.reconciliation import abandoned_holds
 from tests.ledger_cast import Tenant
 
 TOO_MUCH = 2**63
@@ -243,7 +245,7 @@ def test_a_command_that_works_exits_0_with_one_object_on_standard_output(process
     assert out.count("\n") == 1
     organization = UUID(json.loads(out)["organization"])
     assert Wallet.objects.get(pk=organization).posted == 0
-    sweeper.sweep()
+    abandoned_holds.sweep()
     code, out, err = run(process_environment, "verifyledger", "--json")
     assert (code, err, json.loads(out)["violations"]) == (0, "", [])
 

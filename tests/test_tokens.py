@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
-from completions.schema import parse_chat
-from completions.tokens import estimate_completion_tokens, estimate_prompt_tokens, text_tokens
+from completions.chat.tokens import estimate_completion_tokens, estimate_prompt_tokens, text_tokens
+from completions.dialects.openai_chat.schema import parse_chat
 
 EMPTY = 16 + 8  # the request, one message
 

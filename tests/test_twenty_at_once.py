@@ -11,9 +11,9 @@ import pytest
 from django.test import override_settings
 from pyreqwest.client import ClientBuilder
 
-from billing import verifier
 from billing.models import CreditRate, Entry, Hold, StripeEvent
-from completions.sandbox.server import SandboxServer
+from billing.oversight import verifier
+from sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant
 from tests.ledger_cast import at_once
 from tests.stripe_cast import TEN_USD_OF_CREDITS, Buyer

@@ -11,13 +11,13 @@ from django.conf import settings
 from django.db import connection
 from pyreqwest.client import ClientBuilder
 
-from billing import verifier
 from billing.models import Entry, Hold, Wallet
-from billing.money import CreditRate, Usage, cost_pico
-from completions.catalog import load_catalog
-from completions.sandbox.server import SandboxServer
-from completions.schema import parse_chat
-from completions.tokens import estimate_prompt_tokens
+from billing.oversight import verifier
+from billing.pricing.money import CreditRate, Usage, cost_pico
+from completions.catalog.loader import load_catalog
+from completions.chat.tokens import estimate_prompt_tokens
+from completions.dialects.openai_chat.schema import parse_chat
+from sandbox.server import SandboxServer
 from tests.gateway_server import MODEL, Server, Tenant, make_tenant, start_server, wait_closed
 
 K = 20

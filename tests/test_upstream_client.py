@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from completions.connection import UpstreamError
-from completions.providers.base import UpstreamRequest
-from completions.upstream import Upstream, origin_of, public_authorities
+from completions.upstream.client import Upstream, origin_of, public_authorities
+from completions.upstream.connection import UpstreamError
+from completions.upstream.request import UpstreamRequest
 from tests.gateway_server import free_port
 
 REQUEST = UpstreamRequest("/chat", (("authorization", "Bearer sk"), ("content-type", "application/json")), b'{"a":1}')

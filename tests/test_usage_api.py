@@ -18,9 +18,10 @@ from rest_framework.test import APIClient
 
 from accounts.principals import Principal
 from accounts.services import create_user
-from billing import rollups, verifier
 from billing.models import Entry, UsageHour
-from billing.money import Usage as Tokens
+from billing.oversight import verifier
+from billing.pricing.money import Usage as Tokens
+from billing.usage import rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do, make_receipt
 

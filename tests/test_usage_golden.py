@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from billing.money import CreditRate, Price, Tier, cost_pico, rates_from_usd, usd
+from billing.pricing.money import CreditRate, Price, Tier, cost_pico, rates_from_usd, usd
+from completions.chat.answer import Reported
 from completions.providers import adapter
-from completions.providers.base import Reported
 
 RATE = CreditRate.of(Decimal(100), Decimal("0.05"))
 CONTEXT = 10_000_000

@@ -10,10 +10,13 @@ import pytest
 from django.db import connection, transaction
 
 from accounts.services import create_user
-from billing import ledger, lots, rollups, verifier, vouchers
-from billing.charges import charge_extra, queue_extra
+from billing import ledger
+from billing.credits import lots, vouchers
 from billing.models import Hold, Lot, Payment, Voucher
+from billing.oversight import verifier
 from billing.payments import account
+from billing.reconciliation.extra_charges import charge_extra, queue_extra
+from billing.usage import rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do
 

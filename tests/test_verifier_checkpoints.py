@@ -9,8 +9,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from billing import rollups, verifier
 from billing.models import MeterCheckpoint, VerifierRun, WalletCheckpoint
+from billing.oversight import verifier
+from billing.usage import rollups
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, at_once, do, make_hold_id
 from tests.test_verifier import PROTECTION

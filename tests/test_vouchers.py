@@ -15,8 +15,9 @@ from django.db import IntegrityError, transaction
 
 from accounts.models import LogInThrottle, Membership
 from accounts.services import create_user
-from billing import lots, services, verifier, vouchers
+from billing.credits import accounts, lots, vouchers
 from billing.models import Entry, Voucher, VoucherBatch
+from billing.oversight import verifier
 from tests.cast import Cast, make_cast
 from tests.ledger_cast import Tenant, at_once
 
@@ -204,8 +205,8 @@ def test_what_is_wrong_with_a_batch_is_named(db: None, wrong: dict[str, Any], na
 )
 def test_who_may_pay(role: str, may: bool) -> None:
     assert role in Membership.Role.values
-    assert services.may_pay(role) is may
-    assert not services.may_pay("key")
+    assert accounts.may_pay(role) is may
+    assert not accounts.may_pay("key")
 
 
 def test_the_command_prints_the_codes_once(cast: Cast) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from billing import drift, losses, tasks, verifier, watch
-from billing.charges import queue_extra, waive_extra
+from billing import tasks
 from billing.models import Heartbeat, Hold, Loss
-from billing.notice_models import Notification
+from billing.notices.models import Notification
+from billing.oversight import verifier, watch
+from billing.reconciliation import drift, losses
+from billing.reconciliation.extra_charges import queue_extra, waive_extra
 from tests.bills import settled_call
 from tests.ledger_cast import Tenant, at_once, do
 from tests.stripe_cast import Buyer, receive

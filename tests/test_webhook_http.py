@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from billing import webhook_http
-from billing.webhook_http import Failed, Refused, post
+from billing.notices import webhook_http
+from billing.notices.webhook_http import Failed, Refused, post
 from tests import webhook_receiver
 from tests.webhook_receiver import Receiver, receiving, status
 

@@ -13,11 +13,12 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from accounts import sealing
-from accounts.services import Invalid
-from billing import deliveries, notices, webhook_http, webhooks
-from billing.deliveries import PAUSES_S, Pass
-from billing.notice_models import Delivery, Notification, WebhookEndpoint
+from billing.delivery import deliveries
+from billing.delivery.deliveries import PAUSES_S, Pass
+from billing.notices import outbox, webhook_http, webhooks
+from billing.notices.models import Delivery, Notification, WebhookEndpoint
+from common import sealing
+from common.checks import Invalid
 from tests import webhook_receiver
 from tests.cast import Cast, make_cast
 from tests.ledger_cast import at_once
@@ -46,7 +47,7 @@ def alices(cast: Cast, receiver: Receiver) -> webhooks.Keyed:
 
 
 def tell(cast: Cast) -> Delivery:
-    told = notices.notify(cast.organization.pk, "balance.low", PAYLOAD, roles=())
+    told = outbox.notify(cast.organization.pk, "balance.low", PAYLOAD, roles=())
     assert told is not None
     return told.deliveries.get()
 
@@ -207,7 +208,7 @@ def test_charlie_finds_nothing_of_alices(cast: Cast) -> None:
     for attempt in attempts:
         with pytest.raises(Invalid, match=f"webhook: there is none with the id {endpoint.pk}"):
             attempt()
-    notices.notify(cast.others.pk, "balance.low", {}, roles=(), webhook_ids=[endpoint.pk])
+    outbox.notify(cast.others.pk, "balance.low", {}, roles=(), webhook_ids=[endpoint.pk])
     assert webhooks.endpoints_of(cast.others.pk) == []
     assert WebhookEndpoint.objects.values().get() == before
     assert Delivery.objects.count() == 0
@@ -296,7 +297,7 @@ def test_gone_switches_the_endpoint_off(cast: Cast, receiver: Receiver, alices: 
     deliveries.send_due()
     assert state(delivery) == (1, False, True, 410, "answered 410: the endpoint is switched off")
     assert not webhooks.find_endpoint(cast.organization.pk, alices.endpoint.pk).active
-    assert notices.notify(cast.organization.pk, "balance.low", {}, roles=()).deliveries.count() == 0
+    assert outbox.notify(cast.organization.pk, "balance.low", {}, roles=()).deliveries.count() == 0
 
 
 @pytest.mark.parametrize("removed", [True, False])

@@ -14,11 +14,12 @@ import psycopg
 import pytest
 from django.db import connection
 
-from billing import verifier, wire, writer
-from billing.kernel import AnyCommand, Done, Held, Outcome, Posted, Refused, Settled
+from billing.ledger import wire, writer
+from billing.ledger.kernel import AnyCommand, Done, Held, Outcome, Posted, Refused, Settled
+from billing.ledger.spool import Spool
+from billing.ledger.writer import LedgerUnavailable, Writer
 from billing.models import Hold, Usage
-from billing.spool import Spool
-from billing.writer import LedgerUnavailable, Writer
+from billing.oversight import verifier
 from tests.gate import Gate
 from tests.ledger_cast import Tenant, hold_row, make_hold_id
 

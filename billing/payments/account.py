@@ -14,8 +14,10 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from billing import ledger, lots, notices
-from billing.models import Wallet
+from billing import ledger
+from billing.credits import lots
+from billing.ledger.models import Wallet
+from billing.notices import outbox
 from billing.payments.models import AutoTopUp, Payment
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ def _move(payment: Payment, missing_micro: int) -> None:
             logger.error("payment %s went back, but %d micro-credits of it are spent already", payment.id, short)
             figures = {"payment": str(payment.id), "organization": str(payment.organization_id), "micro_credits": short}
             about = f"shortfall:{payment.id}:{payment.shortfall_micro}"
-            notices.notify_operator("payment.spent_before_it_went_back", about, figures)
+            outbox.notify_operator("payment.spent_before_it_went_back", about, figures)
     elif missing_micro < 0:
         forgiven = min(payment.shortfall_micro, -missing_micro)
         payment.shortfall_micro -= forgiven

@@ -15,9 +15,9 @@ from django.db import connection, transaction
 from django.db.models import Sum
 
 from accounts.models import Organization
-from billing import lots
-from billing.kernel import window_starts
-from billing.models import Wallet
+from billing.credits import lots
+from billing.ledger.kernel import window_starts
+from billing.ledger.models import Wallet
 from billing.payments import account, checkout, stripe_api, webhooks
 from billing.payments.models import AutoTopUp, Payment, StripeCustomer
 

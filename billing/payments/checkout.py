@@ -5,10 +5,10 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 
-from billing import money
 from billing.payments import account, stripe_api
 from billing.payments.models import Payment, StripeCustomer
 from billing.payments.stripe_api import PaymentError
+from billing.pricing import money
 
 CURRENCY = "usd"
 PAYMENTS_SHOWN_MAX = 100

@@ -16,8 +16,8 @@ import msgspec
 import stripe
 from django.conf import settings
 
-from billing import outbound
 from billing.payments.models import Payment
+from common import outbound
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from django.conf import settings
 from django.db import connection, transaction
 from msgspec import Struct
 
-from accounts.services import as_uuid
-from billing import notices
+from billing.notices import outbox
 from billing.payments import account
 from billing.payments.account import Mismatch
 from billing.payments.models import Dispute, Payment, StripeCustomer, StripeEvent
+from common.checks import as_uuid
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +289,7 @@ def _alert(payment: Payment, said: DisputeSaid) -> None:
         said.amount,
         said.reason or "not said",
     )
-    notices.notify_operator(
+    outbox.notify_operator(
         "payment.disputed",
         f"dispute:{said.id}",
         {

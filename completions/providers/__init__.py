@@ -1,9 +1,9 @@
 """One adapter per kind of provider; which kinds there are, completions/models.py says."""
 
 from completions.errors import ProviderUnavailable
-from completions.providers.anthropic import Anthropic
+from completions.providers.anthropic.adapter import Anthropic
 from completions.providers.base import Adapter
-from completions.providers.openai_compatible import OpenAICompatible
+from completions.providers.openai.adapter import OpenAICompatible
 from completions.providers.openrouter import OpenRouter
 
 _ADAPTERS: dict[str, Adapter] = {

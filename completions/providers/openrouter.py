@@ -7,10 +7,10 @@ errors in events, in choices and in 200s (openai_failure.py). Usage comes withou
 
 from typing import Any
 
-from completions.catalog import Route
+from completions.chat.request import Chat
 from completions.providers.base import Unsupported, unsupported_by
-from completions.providers.openai_compatible import OpenAICompatible, forwarded
-from completions.schema import Chat
+from completions.providers.openai.adapter import OpenAICompatible, forwarded
+from completions.routes import Route
 
 REFERER = "https://quantized.us"
 TITLE = "Quantized"

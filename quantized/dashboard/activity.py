@@ -12,13 +12,13 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from accounts.services import as_uuid
-from billing import money
-from billing.browse import CallFilter, Outcome, Position, calls, position
-from billing.lookups import Receipt, generation_id, hold_id_of, receipt
 from billing.models import Entry, Usage
-from billing.usage_report import day_start
-from completions.catalog import load_catalog
+from billing.pricing import money
+from billing.usage.browse import CallFilter, Outcome, Position, calls, position
+from billing.usage.receipts import Receipt, generation_id, hold_id_of, receipt
+from billing.usage.report import day_start
+from common.checks import as_uuid
+from completions.catalog.loader import load_catalog
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, show
 
@@ -224,7 +224,7 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Sum(msgspec.Struct, frozen=True):
-    """From tokens to micro-credits, as billing/money.py does it."""
+    """From tokens to micro-credits, as billing/pricing/money.py does it."""
 
     items: list[Item]
     counted_pico: int

@@ -1,4 +1,6 @@
-"""Alerts: who is told when the balance becomes low or a budget is being used up. The rules are billing/alerts.py's."""
+"""Alerts: who is told when the balance becomes low or a budget is being used up.
+
+The rules are those of billing/notices/alerts.py."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -12,9 +14,9 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Membership
-from accounts.services import Invalid, as_uuid
-from billing import alerts, notices, webhooks
-from billing.notice_models import AlertRule
+from billing.notices import alerts, outbox, webhooks
+from billing.notices.models import AlertRule
+from common.checks import Invalid, as_uuid
 from quantized.dashboard.frame import MICRO, Visitor, member_page, require_payer, sentence, show
 
 KEYS_MAX = 200  # to choose from
@@ -33,7 +35,7 @@ class AlertForm(forms.Form):
     roles = forms.MultipleChoiceField(
         required=False,
         choices=ROLES,
-        initial=list(notices.MONEY_ROLES),
+        initial=list(outbox.MONEY_ROLES),
         label="Members",
         widget=forms.CheckboxSelectMultiple,
     )
@@ -77,7 +79,7 @@ class AlertForm(forms.Form):
         return [int(word) for word in words]
 
     def told(self) -> dict[str, Any]:
-        """By the names of billing/alerts.py."""
+        """By the names of billing/notices/alerts.py."""
         given = self.cleaned_data
         told = {
             "threshold_micro": int(given["threshold"] * MICRO),

@@ -12,12 +12,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from billing import lots, vouchers
-from billing.browse import Kinds, entries, put_in
-from billing.lookups import generation_id
+from billing.credits import lots, vouchers
 from billing.models import Entry, Payment
 from billing.payments import checkout
 from billing.payments.stripe_api import PaymentError
+from billing.usage.browse import Kinds, entries, put_in
+from billing.usage.receipts import generation_id
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, require_payer, show, user_of
 from quantized.dashboard.paying import (

@@ -25,9 +25,9 @@ from accounts.current import current_membership, memberships_of_request
 from accounts.models import Membership, Organization, User
 from accounts.principals import KEY_MANAGERS, SPENDING_ROLES
 from accounts.team import MANAGING_ROLES
+from billing.credits.accounts import may_pay
 from billing.models import Wallet
-from billing.services import may_pay
-from completions.api_usage import zone_names
+from completions.api.usage import zone_names
 
 ZONE_COOKIE = "tz"  # written by app.js: the browser knows, and nobody else
 ZONE_NAME_MAX = 64

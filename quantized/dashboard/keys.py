@@ -22,8 +22,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import services
 from accounts.models import ApiKey
-from billing import lookups
-from completions.catalog import load_catalog
+from billing.ledger import balances
+from common import checks
+from completions.catalog.loader import load_catalog
 from quantized.dashboard.frame import MICRO, Visitor, member_page, require_key_manager, sentence, show, user_of
 
 PAGE_KEYS = 50
@@ -38,7 +39,7 @@ class Line(msgspec.Struct, frozen=True):
     """A key and what is used of its limit."""
 
     key: ApiKey
-    windows: lookups.Windows
+    windows: balances.Windows
     used: int | None
     percent: int | None
 
@@ -90,7 +91,7 @@ class KeyForm(forms.Form):
     def end_of(self, day: Any) -> datetime | None:
         return datetime.combine(day + timedelta(days=1), time(), self.visitor.zone) if day else None
 
-    def refuse(self, invalid: services.Invalid) -> None:
+    def refuse(self, invalid: checks.Invalid) -> None:
         """Beside the field it is about."""
         field = {"limit_micro": "limit", "expires_at": "expires_on"}.get(invalid.field, invalid.field)
         says = sentence(invalid.message)
@@ -133,7 +134,7 @@ def found_by(search: str, keys: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
 
 
 def line_of(key: ApiKey) -> Line:
-    windows = lookups.windows(key)
+    windows = balances.windows(key)
     if key.limit_micro is None or windows.limit_remaining is None:
         return Line(key, windows, None, None)
     used = key.limit_micro - windows.limit_remaining
@@ -153,7 +154,7 @@ def new(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
             return made_already(request)
         try:
             key, api_key = services.issue_key(visitor.organization, **form.told(), created_by=user_of(request))
-        except services.Invalid as invalid:
+        except checks.Invalid as invalid:
             form.refuse(invalid)
         else:
             return reveal(request, visitor, key, api_key, "made")
@@ -211,7 +212,7 @@ def edit(request: HttpRequest, visitor: Visitor, key_id: UUID) -> HttpResponseBa
     if request.method == "POST" and form.is_valid():
         try:
             services.change_key(key.pk, changes(form, key))
-        except services.Invalid as invalid:
+        except checks.Invalid as invalid:
             form.refuse(invalid)
         else:
             messages.success(request, "Saved. It holds for the next call.")
@@ -252,7 +253,7 @@ def rotate(request: HttpRequest, visitor: Visitor, key_id: UUID) -> HttpResponse
             raise Http404
         try:
             new_key, api_key = services.rotate_key(key.pk, timedelta(seconds=int(overlap)), user_of(request))
-        except services.Invalid as invalid:
+        except checks.Invalid as invalid:
             messages.error(request, f"This key {invalid.message}.")
             return redirect("dashboard:keys")
         return reveal(request, visitor, new_key, api_key, "rotated")

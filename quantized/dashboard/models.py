@@ -7,10 +7,11 @@ import msgspec
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.views.decorators.http import require_safe
 
-from billing import money
-from billing.reports import last_days, provider_health
-from completions.catalog import ModelCard, Route, load_catalog
+from billing.pricing import money
+from billing.usage.figures import last_days, provider_health
+from completions.catalog.loader import load_catalog
 from completions.models import CAPABILITIES
+from completions.routes import ModelCard, Route
 from quantized.dashboard.activity import NAMES
 from quantized.dashboard.frame import Visitor, member_page, show
 

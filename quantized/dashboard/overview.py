@@ -13,11 +13,11 @@ from django.utils.timezone import localtime
 from django.views.decorators.http import require_safe
 
 from accounts.models import ApiKey
-from billing.browse import balances_at
-from billing.lookups import generation_id
 from billing.models import Usage, Wallet
-from billing.usage_overview import BurnRate, Overview, Tally, burn_rate, overview
-from billing.usage_report import Span, day_start
+from billing.usage.browse import balances_at
+from billing.usage.overview import BurnRate, Overview, Tally, burn_rate, overview
+from billing.usage.receipts import generation_id
+from billing.usage.report import Span, day_start
 from quantized.dashboard.charts import Line, line, stacked
 from quantized.dashboard.downloads import csv_download
 from quantized.dashboard.frame import Visitor, member_page, show

@@ -11,10 +11,10 @@ import msgspec
 from django import forms
 from django.conf import settings
 
-from accounts.services import as_uuid
-from billing import vouchers
+from billing.credits import vouchers
 from billing.models import Payment
 from billing.payments import checkout
+from common.checks import as_uuid
 from quantized.dashboard.frame import sentence
 from quantized.middleware import OURS_ALONE, policy
 

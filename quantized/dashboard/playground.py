@@ -5,7 +5,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import sessions
 from accounts.principals import Forbidden
-from completions.catalog import load_catalog
+from completions.catalog.loader import load_catalog
 from quantized.dashboard.frame import Visitor, member_page, show
 
 EFFORTS = ("minimal", "low", "medium", "high")

@@ -8,6 +8,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from accounts import services
+from common import checks
 from quantized.dashboard.frame import Visitor, member_page, show, user_of
 
 
@@ -21,7 +22,7 @@ def page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
         name = request.POST.get("name", "")
         try:
             services.rename_organization(visitor.organization.pk, name)
-        except services.Invalid as invalid:
+        except checks.Invalid as invalid:
             problem = f"The name {invalid.message}."
         else:
             messages.success(request, "Saved.")

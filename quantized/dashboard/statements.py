@@ -10,8 +10,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
-from accounts.services import Invalid
-from billing import monthly, statement_files
+from billing.statements import files, monthly
+from common.checks import Invalid
 from quantized.dashboard.frame import Visitor, member_page, show
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def download(request: HttpRequest, visitor: Visitor, month: str, format: str) ->
     if month not in [known.name for known in months_of(visitor)]:
         raise Http404
     try:
-        file = statement_files.statement_file(visitor.organization.pk, month, format)
+        file = files.statement_file(visitor.organization.pk, month, format)
     except Invalid:
         raise Http404 from None
     except monthly.Mismatch:

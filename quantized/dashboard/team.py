@@ -13,8 +13,9 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts import services, team
+from accounts import team
 from accounts.models import Membership
+from common import checks
 from quantized.dashboard.frame import Visitor, member_page, require_team_manager, sentence, show
 
 PAGE_MEMBERS = 50
@@ -72,7 +73,7 @@ def invite(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     if form.is_valid():
         try:
             invitation = team.invite(visitor.membership, form.cleaned_data["email"], form.cleaned_data["role"])
-        except services.Invalid as invalid:
+        except checks.Invalid as invalid:
             form.add_error(invalid.field if invalid.field in form.fields else None, sentence(invalid.message))
         except team.NotAllowed:
             raise PermissionDenied from None
@@ -118,7 +119,7 @@ def member(request: HttpRequest, visitor: Visitor, membership_id: int) -> HttpRe
     if request.method == "POST":
         try:
             changed = team.change_role(visitor.membership, found.pk, request.POST.get("role", ""))
-        except services.Invalid:
+        except checks.Invalid:
             problem = "Choose one of these."
         except team.LastOwner as refused:
             problem = str(refused)

@@ -1,6 +1,6 @@
 """What operators do to an organization's account: a form for each act, then a page that says what will happen and
 whether a second operator is needed, then it happens. Requests that wait are decided here too. The work is done by
-billing/operations.py.
+billing/credits/operations.py.
 """
 
 import uuid
@@ -15,9 +15,9 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 
 from accounts.models import Organization
-from billing import operations
+from billing.credits import operations
+from billing.credits.operations import Asked
 from billing.models import Operation, Wallet
-from billing.operations import Asked
 from quantized.operator import forms as commands
 from quantized.operator.forms import REFUSALS, Command, micro
 from quantized.operator.pages import operator, page_of, typed_id

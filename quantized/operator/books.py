@@ -8,9 +8,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
-from billing import lookups, money
-from billing.lookups import generation_id
 from billing.models import Entry, Heartbeat, Hold, Meter, Price, Usage, UsageHour, VerifierRun
+from billing.pricing import money
+from billing.usage import receipts
+from billing.usage.receipts import generation_id
 from quantized.operator.pages import (
     ReadOnly,
     amount,
@@ -258,7 +259,7 @@ def receipt_of(object_id: str) -> dict[str, Any]:
     """One call from hold to last entry, with its arithmetic."""
     hold_id = typed_id(object_id)
     hold = Hold.objects.filter(pk=hold_id).only("wallet_id").first() if hold_id else None
-    found = lookups.receipt(hold.wallet_id, generation_id(hold.pk)) if hold else None
+    found = receipts.receipt(hold.wallet_id, generation_id(hold.pk)) if hold else None
     if found is None:
         return {}
     entries = Entry.objects.filter(hold_id=found.hold.pk).order_by("seq")
@@ -271,7 +272,7 @@ def receipt_of(object_id: str) -> dict[str, Any]:
     }
 
 
-def arithmetic(found: lookups.Receipt) -> dict[str, Any]:
+def arithmetic(found: receipts.Receipt) -> dict[str, Any]:
     """Tokens × price by class; today's margin and rate are said beside it, what was charged is the ledger's."""
     usage = found.usage
     assert usage is not None

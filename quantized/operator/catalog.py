@@ -14,10 +14,10 @@ from django.urls import path
 from django.utils import timezone
 from unfold import widgets
 
+from completions.calls.presence import servers
+from completions.catalog.price_changes import cancel
+from completions.catalog.probe import probe
 from completions.models import CAPABILITIES, Model, PriceChange, Provider, Route
-from completions.price_changes import cancel
-from completions.probe import probe
-from completions.servers import servers
 from quantized.operator import prices
 from quantized.operator.first_page import HOUR, provider_lines
 from quantized.operator.pages import Audited, ReadOnly, badge, column, linked, operator, page_of, record, when

@@ -12,13 +12,14 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing import overview, reports
 from billing.models import Heartbeat, VerifierRun
-from billing.overview import Low, Standing
-from billing.reports import Health, Totals
-from billing.usage_report import Span
+from billing.oversight import standing as overview
+from billing.oversight.standing import Low, Standing
+from billing.usage import figures
+from billing.usage.figures import Health, Totals
+from billing.usage.report import Span
+from completions.calls.presence import CircuitState, Servers, servers
 from completions.models import Provider
-from completions.servers import CircuitState, Servers, servers
 from quantized.operator import chart
 
 UTC = ZoneInfo("UTC")
@@ -127,11 +128,11 @@ def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
 
 
 def gather(now: datetime) -> FirstPage:
-    days = reports.operator_by_day(reports.last_days(now, DAYS, UTC))
+    days = figures.operator_by_day(figures.last_days(now, DAYS, UTC))
     serving = servers(now)
     return FirstPage(
         now=now,
-        as_of=reports.as_of(),
+        as_of=figures.as_of(),
         today=Money(days[-1].totals),
         month=Money(added([day.totals for day in days])),
         chart=chart.drawn([(day.day, day.totals.credits_used, day.totals.cost_micro) for day in days]),
@@ -154,7 +155,7 @@ def provider_lines(start: datetime, end: datetime, serving: Servers) -> list[Pro
     """Every provider there is, and those that were asked and are there no more. Two queries."""
     known = {row.name: row for row in Provider.objects.order_by("name").defer("secret_encrypted")}
     found: dict[str, list[Health]] = {name: [] for name in known}
-    for health in reports.provider_health(Span(start, end, UTC)):
+    for health in figures.provider_health(Span(start, end, UTC)):
         found.setdefault(health.provider, []).append(health)
     return [line(name, known.get(name), healths, serving) for name, healths in found.items()]
 

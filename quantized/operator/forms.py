@@ -7,9 +7,9 @@ from typing import Any
 from django import forms
 from unfold import widgets
 
-from accounts.services import Invalid
+from billing.credits.accounts import AMOUNT_MAX_MICRO, REASON_CHARACTERS_MAX
 from billing.ledger import LedgerRefused
-from billing.services import AMOUNT_MAX_MICRO, REASON_CHARACTERS_MAX
+from common.checks import Invalid
 
 MICRO = 1_000_000
 AMOUNT_MAX = Decimal(AMOUNT_MAX_MICRO // MICRO)

@@ -14,8 +14,8 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path
 
-from billing.charges import ExtraChargeDecided, charge_extra, waive_extra
 from billing.models import CreditRate, ExtraCharge, FailedAttempt, Loss, ProviderDay
+from billing.reconciliation.extra_charges import ExtraChargeDecided, charge_extra, waive_extra
 from quantized.operator import forms as commands
 from quantized.operator.acts import exactly
 from quantized.operator.forms import REFUSALS, Command

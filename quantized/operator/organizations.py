@@ -12,9 +12,9 @@ from django.urls import path
 from unfold.admin import TabularInline
 
 from accounts.models import Membership, Organization
-from billing import operations
+from billing.credits import operations
+from billing.credits.operations import Asked
 from billing.models import Entry, Hold, Operation, Wallet
-from billing.operations import Asked
 from quantized.operator import acts
 from quantized.operator.pages import (
     Audited,

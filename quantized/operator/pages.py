@@ -19,8 +19,8 @@ from unfold.views import ChangeList
 
 from accounts import audit
 from accounts.models import Organization, User
-from accounts.services import as_uuid
-from billing.lookups import hold_id_of
+from billing.usage.receipts import hold_id_of
+from common.checks import as_uuid
 from quantized.templatetags.numbers import credits, exact_micro
 
 COUNTED_MAX = 5_000

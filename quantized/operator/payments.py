@@ -20,8 +20,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold import widgets
 
+from billing.credits.vouchers import cancel_batch, create_batch
 from billing.models import AutoTopUp, Dispute, Lot, Payment, StripeEvent, Voucher, VoucherBatch
-from billing.vouchers import cancel_batch, create_batch
 from quantized.operator import forms as commands
 from quantized.operator.acts import exactly
 from quantized.operator.forms import Command, micro

@@ -15,9 +15,9 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from unfold import widgets
 
-from billing import money
 from billing.models import Price
-from completions import price_changes
+from billing.pricing import money
+from completions.catalog import price_changes
 from completions.models import Route
 from quantized.operator import forms as commands
 from quantized.operator.forms import REFUSALS, Command

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.timezone import localtime
 
-from billing import money
+from billing.pricing import money
 
 register = template.Library()
 

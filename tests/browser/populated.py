@@ -17,10 +17,14 @@ from django.db import connection, transaction
 from accounts import team
 from accounts.models import ApiKey, Invitation, Membership, Organization, User
 from accounts.services import add_member, create_organization, create_user, issue_key, revoke_key
-from billing import alerts, ledger, money, operations, rollups, vouchers, webhooks
-from billing.kernel import AnyCommand, Post, Reserve, Settle, Void
-from billing.lookups import generation_id
-from billing.operations import Asked
+from billing import ledger
+from billing.credits import operations, vouchers
+from billing.credits.operations import Asked
+from billing.ledger.kernel import AnyCommand, Post, Reserve, Settle, Void
+from billing.notices import alerts, webhooks
+from billing.pricing import money
+from billing.usage import rollups
+from billing.usage.receipts import generation_id
 from completions.models import Route
 from tests.clock import DatabaseClock
 from tests.ledger_cast import make_hold_id, make_receipt

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from accounts.models import Membership
-from billing import vouchers
+from billing.credits import vouchers
 from billing.models import Wallet
 from tests.browser.people import Mailbox, People
 from tests.dashboard import member

@@ -8,8 +8,8 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from accounts.models import Membership
-from billing import verifier
 from billing.models import Usage
+from billing.oversight import verifier
 from tests.browser.people import Mailbox, People
 from tests.people import PASSWORD
 

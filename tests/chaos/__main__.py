@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psycopg
 
-from billing.money import CreditRate
+from billing.pricing.money import CreditRate
 from quantized.devstack.places import VAR, remove_sockets
 from tests.chaos.audit import Audit, audit
 from tests.chaos.faults import Faults

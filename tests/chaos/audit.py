@@ -15,8 +15,8 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
-from billing import money
-from completions.sandbox.calls import Call
+from billing.pricing import money
+from sandbox.calls import Call
 from tests.chaos.faults import Span
 from tests.chaos.load import Told
 from tests.chaos.stack import FLAKY, TIMES

@@ -12,14 +12,14 @@ from typing import Any
 
 import requests
 
-from completions.sandbox import cards
-from completions.sandbox.app import Config
-from completions.sandbox.calls import Call
-from completions.sandbox.server import SandboxServer
 from quantized.devstack.places import CHECKOUT, make_private, socket_directory
 from quantized.devstack.postgres import identity, start_postgres
 from quantized.devstack.processes import HOST, Process, Processes, free_port
 from quantized.devstack.valkey import start_valkey
+from sandbox import cards
+from sandbox.app import Config
+from sandbox.calls import Call
+from sandbox.server import SandboxServer
 
 # A provider that takes every call and fails it before a word of output, at the full price: the next route answers.
 FLAKY = "flaky"

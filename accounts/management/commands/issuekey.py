@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand, moment
 from accounts.models import ApiKey
 from accounts.services import find_organization, issue_key
+from common.console import JsonCommand, moment
 
 
 class Command(JsonCommand):

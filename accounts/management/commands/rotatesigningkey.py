@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
 from accounts.signing_keys import public_keys, rotate
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from billing import services
+from billing.credits import accounts
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):
@@ -18,7 +18,7 @@ class Command(JsonCommand):
         parser.add_argument("--overdraft", type=int, default=0, metavar="MICRO", help="what a call may cost too much")
 
     def run(self, **options: Any) -> dict[str, Any]:
-        account = services.open_account(
+        account = accounts.open_account(
             options["name"],
             options["owner"],
             password=options["password"],

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand, moment
-from billing import vouchers
+from billing.credits import vouchers
+from common.console import JsonCommand, moment
 
 
 class Command(JsonCommand):

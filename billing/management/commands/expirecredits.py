@@ -1,7 +1,7 @@
 from typing import Any
 
-from accounts.management.output import JsonCommand
-from billing import lots
+from billing.credits import lots
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):

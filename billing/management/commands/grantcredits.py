@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import services as accounts
-from accounts.management.output import JsonCommand, moment
-from billing import services
+from billing.credits import accounts as services
+from common.console import JsonCommand, moment
 
 
 class Command(JsonCommand):

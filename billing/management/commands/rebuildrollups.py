@@ -4,8 +4,8 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from billing import rollups
+from billing.usage import rollups
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):

@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from accounts import services as accounts
-from accounts.management.output import JsonCommand
-from billing import monthly, statement_files
+from billing.statements import files, monthly
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):
@@ -23,7 +23,7 @@ class Command(JsonCommand):
             statement = monthly.statement(organization.pk, *monthly.parse_month(options["month"]))
         except monthly.Mismatch as error:
             raise CommandError(str(error)) from error
-        file = statement_files.file_of(statement, options["format"])
+        file = files.file_of(statement, options["format"])
         path = write(options["output"] or Path(file.name), file.content)
         return {
             "file": str(path),

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from billing import verifier
+from billing.oversight import verifier
+from common.console import JsonCommand
 
 
 class Command(JsonCommand):

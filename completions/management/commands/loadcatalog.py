@@ -4,9 +4,9 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from completions import services
-from completions.catalog_file import CatalogError, parse
+from common.console import JsonCommand
+from completions.catalog import services
+from completions.catalog.file import CatalogError, parse
 
 
 class Command(JsonCommand):

@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from billing import drift
-from completions import bills, reconciliation
+from billing.reconciliation import drift
+from common.console import JsonCommand
+from completions.reconciliation import calls, days
 
 
 class Command(JsonCommand):
@@ -15,8 +15,8 @@ class Command(JsonCommand):
         parser.add_argument("--day", action="append", type=date.fromisoformat, default=[], metavar="YYYY-MM-DD")
 
     def run(self, **options: Any) -> dict[str, Any]:
-        done = reconciliation.reconcile()
-        not_compared = bills.compare(options["day"] or bills.days_over())
+        done = calls.reconcile()
+        not_compared = days.compare(options["day"] or days.days_over())
         return done._asdict() | {
             "not_compared": [f"{provider}: {why}" for provider, why in not_compared.items()],
             "alerts": len(drift.open_alerts()),

@@ -1,11 +1,11 @@
 from typing import Any
 
-from accounts.management.output import JsonCommand
-from completions import sweeper
+from common.console import JsonCommand
+from completions.reconciliation import abandoned_calls
 
 
 class Command(JsonCommand):
     help = "One pass of the sweeper: settle or expire the holds of calls that never ended."
 
     def run(self, **options: Any) -> dict[str, Any]:
-        return sweeper.sweep()._asdict()
+        return abandoned_calls.sweep()._asdict()

@@ -3,8 +3,8 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandParser
 
-from accounts.management.output import JsonCommand
-from completions.catalog_sync import fetch, sync
+from common.console import JsonCommand
+from completions.catalog.sync import fetch, sync
 
 
 class Command(JsonCommand):

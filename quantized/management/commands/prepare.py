@@ -7,10 +7,10 @@ from django.conf import settings
 from django.core.management import call_command
 
 from accounts import keys
-from accounts.management.output import JsonCommand
 from accounts.models import ApiKey, Organization, User
 from accounts.services import issue_key
-from billing import partitions
+from billing.usage import partitions
+from common.console import JsonCommand
 
 TENANT = "Acme"
 CREDITS_MICRO = 1_000_000

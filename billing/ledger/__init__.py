@@ -1,0 +1,101 @@
+"""The ledger's door: the commands, their outcomes, and the two ways to run them.
+
+`execute` runs commands in one transaction on Django's own connection, for admin, Celery and
+management commands; the gateway's calls go through billing/ledger/writer.py, in batches. Both decide with
+billing/ledger/kernel.py under the same locks. Outcomes come back in the order of the commands; a refusal
+is an outcome, not an exception.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from billing.ledger.batch import Batch
+from billing.ledger.kernel import (
+    AnyCommand,
+    FailedAttempt,
+    Held,
+    Mark,
+    Outcome,
+    Post,
+    Posted,
+    Receipt,
+    Refused,
+    Reserve,
+    Settle,
+    Settled,
+    Void,
+)
+from billing.ledger.spool import Spool
+from billing.ledger.writer import LedgerUnavailable, Writer
+
+__all__ = [
+    "FailedAttempt",
+    "Held",
+    "LedgerRefused",
+    "LedgerUnavailable",
+    "Mark",
+    "Posted",
+    "Receipt",
+    "Refused",
+    "Reserve",
+    "Settle",
+    "Settled",
+    "Spool",
+    "Void",
+    "Writer",
+    "execute",
+    "post",
+]
+
+
+class LedgerRefused(ValueError):
+    """A posting that the books do not allow; the message says why."""
+
+
+def execute(commands: Sequence[AnyCommand]) -> list[Outcome]:
+    """Apply the commands in one durable transaction: all of them, or none on an exception."""
+    batch = Batch(commands)
+    with transaction.atomic(), connection.cursor() as cursor:
+        results = []
+        for statement in batch.reads():
+            cursor.execute(statement.sql, statement.params)
+            results.append(cursor.fetchall())
+        outcomes = batch.decide(results)
+        for statement in batch.writes():
+            cursor.execute(statement.sql, statement.params)
+    return outcomes
+
+
+def post(
+    organization_id: UUID,
+    kind: str,
+    amount: int,
+    *,
+    actor: str,
+    reason: str,
+    idempotency_key: str,
+    hold_id: UUID | None = None,
+) -> Posted:
+    """Post one entry that is not a call's own; the same key again returns the first entry."""
+    command = Post(
+        wallet_id=organization_id,
+        kind=kind,
+        amount=amount,
+        actor=actor,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        hold_id=hold_id,
+    )
+    [outcome] = execute([command])
+    if isinstance(outcome, Refused):
+        raise LedgerRefused(_WHY[outcome.reason].format(outcome))
+    assert isinstance(outcome, Posted)
+    return outcome
+
+
+_WHY = {
+    "no_wallet": "this organization has no wallet",
+    "below_floor": "the balance allows {0.available} micro-credits, {0.required} are asked for",
+}

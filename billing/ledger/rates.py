@@ -1,0 +1,23 @@
+"""The rate of a call: what a dollar of its cost sells for. A call keeps the rate it began with, whatever the
+settings say by the time its bill is looked up."""
+
+from django.conf import settings
+
+from billing.ledger.models import Hold
+from billing.pricing import money
+from billing.pricing.models import CreditRate
+
+
+def current() -> CreditRate:
+    """The settings' rate, as a row; made the first time a server starts with it."""
+    row, _ = CreditRate.objects.get_or_create(credits_per_usd=settings.CREDITS_PER_USD, margin=settings.MARGIN)
+    return row
+
+
+def of(hold: Hold) -> CreditRate:
+    """A call's own rate; today's, not stored, for a call from before rates were kept."""
+    return hold.rate or CreditRate(credits_per_usd=settings.CREDITS_PER_USD, margin=settings.MARGIN)
+
+
+def struct(hold: Hold) -> money.CreditRate:
+    return of(hold).to_struct()

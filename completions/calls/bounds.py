@@ -1,0 +1,78 @@
+"""The most a call may cost, before anybody has counted anything. Pure.
+
+A hold covers the upper estimate of the prompt plus the output bound, each at the dearest class the
+provider could bill it as: a prompt with cache marks may be written to the cache, output may be
+reasoning or audio where those are priced apart.
+"""
+
+import msgspec
+
+from billing.pricing import money
+from completions.chat.request import Chat
+from completions.routes import Route
+
+# What a search model may do with one question; wire.md C.13 maps "high" to ten searches.
+WEB_SEARCHES_MAX = 10
+
+
+class CostBound(msgspec.Struct, frozen=True):
+    """Picodollars: what the call costs without output, and what each output token adds at the most."""
+
+    fixed_pico: int
+    output_pico: int
+
+    def pico(self, output_tokens: int) -> int:
+        return self.fixed_pico + output_tokens * self.output_pico
+
+    def affordable_tokens(self, budget_pico: int, tokens_max: int) -> int:
+        """How many output tokens a budget covers, at most `tokens_max`; 0 when not even the prompt fits."""
+        if budget_pico < self.fixed_pico:
+            return 0
+        if self.output_pico == 0:
+            return tokens_max
+        return min(tokens_max, (budget_pico - self.fixed_pico) // self.output_pico)
+
+
+class Dearest(msgspec.Struct, frozen=True):
+    """The bound of several routes of which any may serve: which one is the dearest depends on the output."""
+
+    bounds: tuple[CostBound, ...]
+
+    def pico(self, output_tokens: int) -> int:
+        return max(bound.pico(output_tokens) for bound in self.bounds)
+
+    def affordable_tokens(self, budget_pico: int, tokens_max: int) -> int:
+        return min(bound.affordable_tokens(budget_pico, tokens_max) for bound in self.bounds)
+
+
+def cost_bound(chat: Chat, route: Route, prompt_tokens: int) -> CostBound:
+    """`prompt_tokens` is the upper estimate of tokens.py, at most the route's context."""
+    rates = route.price.rates(prompt_tokens)
+    input_pico = _dearest(rates.input, rates.audio_input)
+    if chat.marks_cache:
+        input_pico = _dearest(input_pico, rates.cache_write_5m, rates.cache_write_1h)
+    searches = WEB_SEARCHES_MAX if chat.fields.web_search_options else 0
+    fixed = prompt_tokens * input_pico + (rates.request or 0) + searches * (rates.web_search or 0)
+    return CostBound(fixed, _dearest(rates.output, rates.reasoning, rates.audio_output))
+
+
+def output_bound(chat: Chat, route: Route, prompt_tokens: int, floor_tokens: int) -> int:
+    """The most output tokens to allow: what the client named, else the model's maximum within its context."""
+    if chat.named_output_bound is not None:
+        return chat.named_output_bound
+    room = max(floor_tokens, route.context_length - prompt_tokens)
+    return min(route.max_output_tokens, room)
+
+
+def _dearest(first: int, *others: int | None) -> int:
+    return max(first, *(rate for rate in others if rate is not None), 0)
+
+
+def estimated_usage(prompt_tokens_max: int, completion_tokens: int) -> money.Usage:
+    """What a call is billed when the provider reported nothing usable: the middle of the prompt's
+    estimate (its upper bound is twice what English text has), and the delivered output."""
+    return money.Usage(prompt_tokens=likely_prompt_tokens(prompt_tokens_max), completion_tokens=completion_tokens)
+
+
+def likely_prompt_tokens(prompt_tokens_max: int) -> int:
+    return -(-prompt_tokens_max // 2)

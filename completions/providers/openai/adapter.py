@@ -1,0 +1,229 @@
+"""Any server that speaks OpenAI's Chat Completions: vLLM, Ollama, llama.cpp, LiteLLM, OpenAI itself. Pure.
+
+Every field the client sent goes on as it came, byte for byte, except:
+
+    model                      the route's upstream model
+    max_tokens, max_completion_tokens   one bound, under the name the server knows
+    stream, stream_options     ours; usage is always asked for
+    top_k                      as an integer
+    reasoning                  {"effort"} becomes `reasoning_effort`, its other keys are refused by name
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Raw, Struct
+
+from completions.chat.answer import Answer, Choice, FunctionCall, Message, Reported, ToolCall, message_bytes
+from completions.chat.needs import asked_fields, gate, sent_fields
+from completions.chat.request import Chat, Reasoning, given
+from completions.providers.base import CONTEXT_TOKENS_MAX, Unsupported, unsupported_by
+from completions.providers.openai.failure import failure_of_error, failure_of_response
+from completions.providers.openai.stream import FINISH_REASON_CHARS_MAX, OpenAIStreamDecoder, new_call_id
+from completions.providers.openai.usage import reported
+from completions.routes import Route
+from completions.upstream.failure import UpstreamFailure, nonsense
+from completions.upstream.request import UpstreamRequest
+
+PATH = "/chat/completions"
+# OpenAI's newer models refuse `max_tokens`; Ollama and older servers know nothing else, and a bound
+# they ignored would be money (https://github.com/simonw/llm/issues/724).
+HOSTS_OF_NEW_BOUND = ("api.openai.com", ".openai.azure.com")
+
+_OURS = frozenset({"model", "max_tokens", "max_completion_tokens", "stream", "stream_options"})
+_USAGE_PLEASE = {"include_usage": True}
+_NULL = Raw(b"null")
+
+_encoder = msgspec.json.Encoder()
+
+
+class OpenAICompatible:
+    """See `Adapter`."""
+
+    extra_headers: tuple[tuple[str, str], ...] = ()
+
+    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
+        missing = unsupported_by(chat, route)
+        if chat.fields.reasoning is not None and "reasoning" in route.capabilities:
+            missing += untranslatable(chat.fields.reasoning)
+        return missing
+
+    def output_tokens_min(self, _chat: Chat, _route: Route) -> int:
+        return 1
+
+    def request(
+        self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
+    ) -> UpstreamRequest:
+        body = self.fields(chat, route)
+        body["model"] = route.upstream_model
+        body["stream"] = stream
+        if stream:
+            body["stream_options"] = _USAGE_PLEASE
+        if output_bound is not None:
+            body[self.bound_field(route)] = output_bound
+        return UpstreamRequest(PATH, self.headers(secret, stream), _encoder.encode(body))
+
+    def answer(self, body: bytes, *, context_length: int = CONTEXT_TOKENS_MAX) -> Answer:
+        return answer(body, context_length)
+
+    def decoder(self, *, context_length: int = CONTEXT_TOKENS_MAX) -> OpenAIStreamDecoder:
+        return OpenAIStreamDecoder(context_length)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+        return failure_of_response(status, headers, body)
+
+    def fields(self, chat: Chat, route: Route) -> dict[str, Any]:
+        """What of the client's fields goes upstream."""
+        body = forwarded(chat, route)
+        if body.pop("reasoning", None) is not None and chat.fields.reasoning is not None:
+            wanted = effort(chat.fields.reasoning)
+            body |= {"reasoning_effort": wanted} if wanted else {}
+        return body
+
+    def bound_field(self, route: Route) -> str:
+        host = urlsplit(route.provider.base_url).hostname or ""
+        return "max_completion_tokens" if host.endswith(HOSTS_OF_NEW_BOUND) else "max_tokens"
+
+    def headers(self, secret: str, stream: bool) -> tuple[tuple[str, str], ...]:
+        authorization = (("authorization", f"Bearer {secret}"),) if secret else ()
+        accept = "text/event-stream" if stream else "application/json"
+        return (*authorization, ("content-type", "application/json"), ("accept", accept), *self.extra_headers)
+
+
+def forwarded(chat: Chat, route: Route) -> dict[str, Any]:
+    """The client's own bytes of every field that goes on. A neutral value whose very name a route
+    without the capability may refuse is left out: it asks for nothing."""
+    sent = sent_fields(chat)
+    gated = {name for name in sent if (needed := gate(name)) is not None and needed not in route.capabilities}
+    unasked = gated - asked_fields(chat) if gated else gated
+    body: dict[str, Any] = {name: chat.raw[name] for name in sent if name not in _OURS and name not in unasked}
+    if chat.fields.top_k is not None:
+        body["top_k"] = int(chat.fields.top_k)
+    return body
+
+
+def untranslatable(reasoning: Reasoning) -> list[Unsupported]:
+    """The keys of `reasoning` that have no word in OpenAI's own API."""
+    asked = {
+        "reasoning.max_tokens": reasoning.max_tokens is not None,
+        "reasoning.exclude": bool(reasoning.exclude),
+        "reasoning.summary": reasoning.summary is not None,
+        "reasoning.context": reasoning.context is not None,
+    }
+    return [Unsupported(name) for name, is_asked in asked.items() if is_asked]
+
+
+def effort(reasoning: Reasoning) -> str | None:
+    """OpenRouter's words in OpenAI's: only switched on means medium."""
+    if reasoning.enabled is False:
+        return "none"
+    return reasoning.effort or ("medium" if reasoning.enabled else None)
+
+
+# --- A whole answer ---------------------------------------------------------------------------------
+
+
+class _FunctionIn(Struct, frozen=True):
+    name: str
+    arguments: str | None = None
+
+
+class _ToolCallIn(Struct, frozen=True):
+    function: _FunctionIn
+    id: str | None = None
+
+
+class _MessageIn(Struct, frozen=True):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    reasoning_details: Raw = Raw()
+    tool_calls: list[_ToolCallIn] | None = None
+    annotations: Raw = Raw()
+    images: list[Raw] | None = None
+    audio: Raw = Raw()
+
+
+class _ChoiceIn(Struct, frozen=True):
+    message: _MessageIn
+    index: int = 0
+    finish_reason: str | None = None
+    logprobs: Raw = Raw()
+    error: Raw = Raw()
+
+
+class _AnswerIn(Struct, frozen=True):
+    choices: list[_ChoiceIn] | None = None
+    id: str | None = None
+    object: str | None = None
+    system_fingerprint: str | None = None
+    usage: Raw = Raw()
+    error: Raw = Raw()
+
+
+_answer_decoder = msgspec.json.Decoder(_AnswerIn)
+
+
+def answer(body: bytes, context_length: int) -> Answer:
+    try:
+        said = _answer_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        return Answer(failure=nonsense(f"a body that is no completion: {type(exc).__name__}"))
+    choices = tuple(_choice(choice) for choice in said.choices or ())
+    return Answer(
+        choices=choices,
+        reported=_reported(said, context_length),
+        failure=_failure(said, body),
+        provider_ref=said.id,
+        system_fingerprint=said.system_fingerprint,
+        output_bytes=sum(message_bytes(choice.message) for choice in choices),
+    )
+
+
+def _failure(said: _AnswerIn, body: bytes) -> UpstreamFailure | None:
+    if given(said.error) or said.object == "error":
+        return failure_of_error(body)
+    for choice in said.choices or ():
+        if given(choice.error) or choice.finish_reason == "error":
+            return failure_of_error(bytes(choice.error))
+    return None if said.choices else nonsense("a completion without choices")
+
+
+def _reported(said: _AnswerIn, context_length: int) -> Reported:
+    images = sum(len(choice.message.images or ()) for choice in said.choices or ())
+    return reported(said.usage, images=images, context_length=context_length) or Reported()
+
+
+def _choice(said: _ChoiceIn) -> Choice:
+    message = _message(said.message)
+    likely = "tool_calls" if message.tool_calls else "stop"
+    finish_reason = (said.finish_reason or likely)[:FINISH_REASON_CHARS_MAX]
+    return Choice(said.index, message, finish_reason, said.logprobs if given(said.logprobs) else _NULL)
+
+
+def _message(said: _MessageIn) -> Message:
+    return Message(
+        role="assistant",
+        content=said.content,
+        refusal=said.refusal,
+        reasoning=said.reasoning or said.reasoning_content or None,
+        reasoning_details=_list(said.reasoning_details),
+        tool_calls=tuple(map(_tool_call, said.tool_calls)) if said.tool_calls else None,
+        annotations=_list(said.annotations),
+        images=Raw(_encoder.encode(said.images)) if said.images else None,
+        audio=said.audio if given(said.audio) else None,
+    )
+
+
+def _tool_call(said: _ToolCallIn) -> ToolCall:
+    return ToolCall(
+        said.id or new_call_id(), "function", FunctionCall(said.function.name, said.function.arguments or "")
+    )
+
+
+def _list(raw: Raw) -> Raw | None:
+    """A list that holds something, else nothing."""
+    return raw if given(raw) and raw != Raw(b"[]") else None
