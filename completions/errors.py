@@ -417,18 +417,6 @@ def error_bytes(error: GatewayError) -> bytes:
     return _encoder.encode(error_body(error))
 
 
-# What a stream says when it fails after its first byte; the cause stays with the operator.
-STREAM_FAILURE: dict[str, Any] = {
-    "error": {
-        "message": "The upstream provider failed while answering.",
-        "type": "upstream_error",
-        "param": None,
-        "code": "provider_error",
-    }
-}
-STREAM_FAILURE_EVENT = b"data: " + _encoder.encode(STREAM_FAILURE) + b"\n\n"
-
-
 def log_unexpected(exc: BaseException) -> None:
     """Only the class and the places in our code: the text of a foreign exception may quote a prompt."""
     frames = "".join(traceback.format_tb(exc.__traceback__))

@@ -1,17 +1,28 @@
+"""What a request can reach: every served model with its usable routes, as frozen structs in memory. Pure.
+
+completions/catalog/loader.py makes them of the tables.
+"""
+
 from difflib import get_close_matches
 
 import msgspec
 
 from billing.pricing import money
 from completions import errors
-from completions.providers.anthropic.rules import Rules
 
 SUGGESTIONS_MAX = 3
 SUGGESTED_FOR_LENGTH_MAX = 100  # nearest names cost quadratic time: none for what is no model id anyway
 
 
+class RouteRules(msgspec.Struct, frozen=True):
+    """What a route's model takes beyond its capabilities; a kind of provider that needs such words has its own."""
+
+
+NO_RULES = RouteRules()
+
+
 class Provider(msgspec.Struct, frozen=True):
-    """An upstream as the adapters see it. An empty secret means that no key is sent."""
+    """An upstream as the translators see it. An empty secret means that no key is sent."""
 
     id: int
     name: str
@@ -36,7 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
     max_output_tokens: int
     price: money.Price
-    rules: Rules = Rules()
+    rules: RouteRules = NO_RULES
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

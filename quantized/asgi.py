@@ -13,6 +13,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 django_lane = get_asgi_application()  # before our own imports: it makes Django's apps ready
 
+from completions.dialects import DIALECTS  # noqa: E402
 from completions.errors import GatewayError  # noqa: E402
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
 from quantized.lean import LeanHandler, send_response  # noqa: E402
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MODEL_API = "/v1/chat/completions"
 # New objects between two looks for garbage in cycles. A few calls make Python's own 700: each look would go through
 # the calls under way and find next to nothing.
 YOUNG_MAX = 20_000
@@ -55,7 +55,7 @@ class Application:
             await self.lane(scope["path"])(scope, receive, send)
 
     def lane(self, path: str) -> Lane:
-        if path == MODEL_API:
+        if path in DIALECTS:
             return self.lean_lane
         return HEALTH.get(path, ordinary_lane)
 

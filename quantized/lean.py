@@ -3,12 +3,12 @@
 Left out, and measured in docs/adr/0003: a thread pool per request, sync signal receivers, closing
 the response in a thread, a second task per request that listens for a disconnect (a stream's view
 listens itself), and the dashboard's middleware. Kept: Django's request, URL map, views, responses
-and its last-chance error handling. The map is asked once for each path of this lane, of which there is one.
+and its last-chance error handling. The map is asked once for each address of this lane.
 """
 
 from collections.abc import Awaitable, Sequence
 from contextlib import aclosing
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -17,10 +17,11 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, resolve
 
-from completions.api.base import EventStream, JsonAnswer
+from completions.api.base import EventStream, WholeAnswer
 from completions.errors import GatewayError
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware
+from quantized.runtime import Runtime
 
 
 class LeanRequest(ASGIRequest):
@@ -78,7 +79,8 @@ class LeanHandler(ASGIHandler):
         request = LeanRequest(scope, body, receive)
         # Not get_response_async: it would log every 4xx from a thread.
         response = await self.respond(request)
-        scope["state"]["runtime"].gateway.metrics.answers[response.status_code] += 1
+        runtime: Runtime = scope["state"]["runtime"]
+        runtime.count_answer(scope["path"], response.status_code)
         await send_response(response, send)
 
     async def respond(self, request: ASGIRequest) -> HttpResponseBase:
@@ -86,12 +88,13 @@ class LeanHandler(ASGIHandler):
 
 
 async def viewed(request: ASGIRequest) -> HttpResponseBase:
-    match = request.resolver_match = matched(request.path_info)
+    match = request.resolver_match = view_at(request.path_info)
     return await cast(Awaitable[HttpResponseBase], match.func(request, *match.args, **match.kwargs))
 
 
-@lru_cache(maxsize=1)
-def matched(path: str) -> ResolverMatch:
+@cache
+def view_at(path: str) -> ResolverMatch:
+    """Asked for the addresses of the dialects alone (quantized/asgi.py)."""
     return resolve(path)
 
 
@@ -99,7 +102,7 @@ async def send_response(response: HttpResponseBase, send: Send) -> None:
     headers = [(name.lower().encode("ascii"), value.encode("latin1")) for name, value in response.items()]
     if isinstance(response, EventStream):
         return await send_stream(response, headers, send)
-    assert isinstance(response, JsonAnswer | HttpResponse), type(response)
+    assert isinstance(response, WholeAnswer | HttpResponse), type(response)
     body = response.content
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
@@ -110,7 +113,7 @@ async def send_stream(response: EventStream, headers: Sequence[tuple[bytes, byte
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     try:
         await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head waits for no event
-        async with aclosing(aiter(response.events)) as parts:
+        async with aclosing(aiter(response.parts)) as parts:
             async for events in parts:
                 await send({"type": "http.response.body", "body": events, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -45,8 +45,8 @@ class Family(msgspec.Struct, frozen=True):
 
 
 FAMILIES = {
-    "quantized_http_answers": Family("counter", ("status",), "Answers of the model API by HTTP status"),
-    "quantized_calls": Family("counter", ("provider", "model", "outcome"), "Calls that ended, by how"),
+    "quantized_http_answers": Family("counter", ("endpoint", "status"), "Answers of the model API by HTTP status"),
+    "quantized_calls": Family("counter", ("provider", "model", "outcome", "endpoint"), "Calls that ended, by how"),
     "quantized_attempts": Family("counter", ("provider", "outcome"), "Times a provider was asked, or spared"),
     "quantized_failovers": Family("counter", ("provider", "outcome"), "Times a call left a provider for the next one"),
     "quantized_tokens": Family("counter", ("provider", "model", "kind"), "Tokens of calls that were charged"),
@@ -213,7 +213,7 @@ def is_locked(path: Path) -> bool:
 
 def counts_of(gateway: Gateway, writer: Writer) -> Counts:
     calls = gateway.metrics
-    answers = {(str(status),): count for status, count in calls.answers.items()}
+    answers = {(endpoint, str(status)): count for (endpoint, status), count in calls.answers.items()}
     counters: dict[str, Mapping[Any, int]] = {
         "quantized_http_answers": answers,
         "quantized_calls": {key: series.calls for key, series in calls.calls.items()},
@@ -245,7 +245,7 @@ def counts_of(gateway: Gateway, writer: Writer) -> Counts:
 def charged_by(calls: CallMetrics) -> Counter[Labels]:
     """By provider and model."""
     charged: Counter[Labels] = Counter()
-    for (provider, model, _), series in calls.calls.items():
+    for (provider, model, *_), series in calls.calls.items():
         charged[provider, model] += series.charged_micro
     return charged
 
@@ -253,7 +253,7 @@ def charged_by(calls: CallMetrics) -> Counter[Labels]:
 def tokens_of(calls: CallMetrics) -> Counter[Labels]:
     """By provider, model and kind."""
     tokens: Counter[Labels] = Counter()
-    for (provider, model, _), series in calls.calls.items():
+    for (provider, model, *_), series in calls.calls.items():
         tokens[provider, model, "prompt"] += series.prompt_tokens
         tokens[provider, model, "cached"] += series.cached_tokens
         tokens[provider, model, "completion"] += series.completion_tokens
@@ -263,7 +263,7 @@ def tokens_of(calls: CallMetrics) -> Counter[Labels]:
 
 def open_circuits(gateway: Gateway) -> dict[str, bool]:
     """Of every provider that is served, closed ones too: a line that goes away cannot be told from one that is fine."""
-    routes = [route for model in gateway.catalog.models.values() for route in model.routes]
+    routes = [route for model in gateway.terms.catalog.models.values() for route in model.routes]
     names = {route.provider.name for route in routes}
     return {name: gateway.circuits.state(name) != "closed" for name in sorted(names)}
 

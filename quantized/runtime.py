@@ -12,8 +12,12 @@ from django.db import connection
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
 from billing.ledger import Spool, Writer, rates
 from billing.pricing.money import CreditRate
+from completions.calls.circuits import Circuits
 from completions.calls.gateway import Gateway
+from completions.calls.holds import Terms
+from completions.calls.limits import Limiter
 from completions.calls.presence import LOOK_EVERY_S, Presence
+from completions.calls.sinks import StreamTimes
 from completions.catalog.loader import load_catalog
 from completions.upstream.client import Upstream
 from quantized.database import Listener, Reader
@@ -29,6 +33,9 @@ USED_KEYS_EVERY_S = 30
 
 
 class Runtime:
+    """See `Serving` in completions/api/base.py for what the model API needs of it. Tests may play the database's wire,
+    the providers and the look-up of callers."""
+
     def __init__(self) -> None:
         self.reader = Reader(settings.DATABASE_URL)
         self.writer = Writer(settings.DATABASE_URL, Spool(settings.SPOOL_DIR), queue_max=settings.LEDGER_QUEUE_MAX)
@@ -36,22 +43,23 @@ class Runtime:
         self.upstream = Upstream(
             connect_timeout_s=settings.UPSTREAM_CONNECT_TIMEOUT_S, read_timeout_s=settings.UPSTREAM_READ_TIMEOUT_S
         )
+        self.terms = Terms(CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN))
         self.gateway = Gateway(
             self.writer,
             self.upstream,
             self.reader,
-            CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN),
+            Limiter.connect(
+                settings.REDIS_URL,
+                timeout_s=settings.REDIS_TIMEOUT_S,
+                call_life_s=settings.HOLD_TTL_S,
+                processes=settings.SERVER_PROCESSES,
+            ),
+            self.terms,
+            Circuits(failures_max=settings.CIRCUIT_FAILURES, open_s=settings.CIRCUIT_OPEN_S),
             output_floor_tokens=settings.OUTPUT_FLOOR_TOKENS,
             hold_life_s=settings.HOLD_TTL_S,
             call_max_s=settings.CALL_MAX_S,
-            drain_max_s=settings.DRAIN_MAX_S,
-            first_event_wait_s=settings.FIRST_EVENT_WAIT_S,
-            keepalive_s=settings.KEEPALIVE_S,
-            circuit_failures_max=settings.CIRCUIT_FAILURES,
-            circuit_open_s=settings.CIRCUIT_OPEN_S,
-            redis_url=settings.REDIS_URL,
-            redis_timeout_s=settings.REDIS_TIMEOUT_S,
-            processes=settings.SERVER_PROCESSES,
+            stream_times=StreamTimes(settings.FIRST_EVENT_WAIT_S, settings.KEEPALIVE_S, settings.DRAIN_MAX_S),
         )
         self.metrics = Metrics(self.gateway, self.writer, self.reader, settings.SPOOL_DIR, settings.METRICS_DIR)
         self.presence = Presence(self.reader, self.writer, self.gateway)
@@ -62,7 +70,7 @@ class Runtime:
         """Raises when the database cannot be used: better no server than one that refuses every call."""
         await self.writer.start()
         # The settings are this process's for life: one look for the row that every hold of it will name.
-        self.gateway.rate = (await asyncio.to_thread(read_apart, rates.current)).to_struct()
+        self.terms.rate = (await asyncio.to_thread(read_apart, rates.current)).to_struct()
         await self._load_catalog()
         self._tasks = [
             asyncio.create_task(self.listener.run(), name="listener"),
@@ -92,12 +100,16 @@ class Runtime:
         await self.gateway.close_connections()
         await self.reader.close()
 
+    def count_answer(self, endpoint: str, status: int) -> None:
+        """Every answer of the model API's lane."""
+        self.gateway.metrics.answers[endpoint, status] += 1
+
     async def readiness(self) -> dict[str, bool]:
         """Able to serve? The database answers, the ledger can write, some provider is there."""
         return {
             "database": await self.reader.is_alive(),
             "ledger": self.writer.connected,
-            "provider": bool(self.gateway.catalog.models),
+            "provider": bool(self.terms.catalog.models),
         }
 
     # --- what changes while it runs ---------------------------------------------------------
@@ -114,7 +126,7 @@ class Runtime:
             await self._load_catalog()  # what changed while nobody listened
 
     async def _load_catalog(self) -> None:
-        self.gateway.catalog = await asyncio.to_thread(read_apart, load_catalog)
+        self.terms.catalog = await asyncio.to_thread(read_apart, load_catalog)
 
     async def _store_used_keys(self) -> None:
         if used := self.directory.take_used():

@@ -7,19 +7,26 @@ import pytest
 from msgspec import Raw
 
 from billing.pricing.money import Usage
-from completions.chat.answer import Answer, Reported
-from completions.dialects.openai_chat.answers import completion_bytes, usage_view
-from completions.providers import adapter
+from completions.ask import Progress, Reported
+from completions.dialects.base import Charge, Head
+from completions.dialects.openai_chat.answers import CompletionWriter
 from tests.claude_routes import recording
+from tests.kit.translators import adapter
 
 USAGE = {"input_tokens": 3, "output_tokens": 2}
 
 
-def answer(body: bytes) -> Answer:
+def written(said: Progress, head: Head, charge: Charge) -> bytes:
+    writer = CompletionWriter(head)
+    writer.piece(msgspec.structs.replace(said, system_fingerprint=head.system_fingerprint))
+    return writer.end(charge)
+
+
+def answer(body: bytes) -> Progress:
     return adapter("anthropic").answer(body, context_length=1_000_000)
 
 
-def answer_of(*content: Any, stop_reason: Any = "end_turn", **more: Any) -> Answer:
+def answer_of(*content: Any, stop_reason: Any = "end_turn", **more: Any) -> Progress:
     told = {
         "id": "msg_1",
         "type": "message",
@@ -32,7 +39,7 @@ def answer_of(*content: Any, stop_reason: Any = "end_turn", **more: Any) -> Answ
 
 
 def message(*content: Any, **more: Any) -> dict[str, Any]:
-    (choice,) = answer_of(*content, **more).choices
+    (choice,) = answer_of(*content, **more).payload
     told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(choice.message))
     return told
 
@@ -43,16 +50,9 @@ def test_the_sample_to_the_byte() -> None:
     assert said.reported == Reported(usage)
     assert (said.provider_ref, said.output_bytes, said.failure) == ("msg_01SAMPLE", 40, None)
     ours = msgspec.json.decode(recording("anthropic_tool_answer.ours.json"), type=dict[str, Raw])
-    written = completion_bytes(
-        id="gen-q1",
-        model="anthropic/claude-sonnet-4.6",
-        choices=said.choices,
-        usage=usage_view(usage, credits_used=2280, credits_remaining=997720),
-        created=1790000006,
-        system_fingerprint=None,
-    )
+    told = written(said, Head("gen-q1", "anthropic/claude-sonnet-4.6", 1790000006, None), Charge(usage, 2280, 997720))
     # The same members, in the order of the public API's own example, and the fingerprint it has beside them.
-    assert msgspec.json.decode(written, type=dict[str, Raw]) == ours | {"system_fingerprint": Raw(b"null")}
+    assert msgspec.json.decode(told, type=dict[str, Raw]) == ours | {"system_fingerprint": Raw(b"null")}
 
 
 def test_text_blocks_are_one_text() -> None:
@@ -138,12 +138,12 @@ def test_a_search_is_no_call_and_its_finds_are_annotations() -> None:
     [("end_turn", "stop"), ("tool_use", "tool_calls"), ("max_tokens", "length"), ("new_one", "stop"), (None, "stop")],
 )
 def test_stop_reasons(stop_reason: Any, finish_reason: str) -> None:
-    (choice,) = answer_of({"type": "text", "text": "x"}, stop_reason=stop_reason).choices
+    (choice,) = answer_of({"type": "text", "text": "x"}, stop_reason=stop_reason).payload
     assert choice.finish_reason == finish_reason
 
 
 def test_an_answer_without_a_stop_reason_that_calls_has_called() -> None:
-    (choice,) = answer_of({"type": "tool_use", "id": "t", "name": "f", "input": {}}, stop_reason=None).choices
+    (choice,) = answer_of({"type": "tool_use", "id": "t", "name": "f", "input": {}}, stop_reason=None).payload
     assert choice.finish_reason == "tool_calls"
 
 

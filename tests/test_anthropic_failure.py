@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from completions import errors
-from completions.providers import adapter
 from completions.upstream.failure import UpstreamFailure
 from tests.claude_routes import recording
+from tests.kit.translators import adapter
 
 
 def failure(status: int, body: bytes = b"", **headers: str) -> UpstreamFailure:

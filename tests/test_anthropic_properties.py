@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from sandbox.anthropic import history, rules
 from sandbox.anthropic.generations import MODELS
 from sandbox.anthropic.question import cache_marks, question
 from sandbox.anthropic.request import Body, decode_body
 from tests.claude_routes import CLAUDES, route
 from tests.conversations import PIXEL
+from tests.kit.translators import adapter
 from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")

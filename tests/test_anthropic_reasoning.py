@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from tests.claude_routes import route
+from tests.kit.translators import adapter
 from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
@@ -34,7 +34,7 @@ def answered(*content: Any) -> dict[str, Any]:
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 1, "output_tokens": 1},
     }
-    (choice,) = ANTHROPIC.answer(msgspec.json.encode(told)).choices
+    (choice,) = ANTHROPIC.answer(msgspec.json.encode(told)).payload
     message: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(choice.message))
     return message
 

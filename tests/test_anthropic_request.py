@@ -7,9 +7,9 @@ import pytest
 
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.upstream.request import UpstreamRequest
 from tests.claude_routes import recording, route
+from tests.kit.translators import adapter
 
 ANTHROPIC = adapter("anthropic")
 HELLO = {"role": "user", "content": "Hello!"}

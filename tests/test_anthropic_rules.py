@@ -11,13 +11,13 @@ import pytest
 
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.providers.anthropic.rules import Rules
 from sandbox.anthropic import rules as sandbox_rules
 from sandbox.anthropic.generations import EFFORTS, MODELS
 from sandbox.anthropic.request import VERSIONS, decode_body
 from sandbox.conversation import Refusal
 from tests.claude_routes import CLAUDES, route
+from tests.kit.translators import adapter
 
 ANTHROPIC = adapter("anthropic")
 HELLO = {"role": "user", "content": "Hello!"}

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.providers.anthropic.schema import closed_schema
 from completions.providers.anthropic.tools import decoded
 from completions.providers.base import Untranslatable
 from sandbox.anthropic import schemas
 from tests.claude_routes import route
+from tests.kit.translators import adapter
 from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
 from billing.pricing.money import Usage
-from completions.chat.answer import ChoiceDelta, Chunk, Delta, Reported
-from completions.dialects.openai_chat.answers import StreamWriter, usage_view
-from completions.errors import STREAM_FAILURE_EVENT
-from completions.providers import adapter
+from completions.ask import Progress, Reported
+from completions.chat.answer import ChoiceDelta, Delta
+from completions.dialects.base import Charge, Head
+from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT, ChunkWriter
 from completions.providers.base import StreamDecoder
 from completions.upstream.sse import SSEDecoder
 from tests.claude_routes import recording
+from tests.kit.translators import adapter
 from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
@@ -29,19 +30,19 @@ def decoder() -> StreamDecoder:
     return ANTHROPIC.decoder(context_length=1_000_000)
 
 
-def chunks_of(*pieces: bytes) -> list[Chunk]:
+def chunks_of(*pieces: bytes) -> list[Progress]:
     events, stream = SSEDecoder(), decoder()
     meant = [stream.event(data) for piece in pieces for data in events.feed(piece)]
     return [chunk for chunk in (*meant, stream.close()) if chunk is not None]
 
 
 def relayed(*pieces: bytes) -> bytes:
-    writer = StreamWriter(id="gen-q2", model="anthropic/claude-opus-5", created=1790000007, include_usage=True)
+    writer = ChunkWriter(Head("gen-q2", "anthropic/claude-opus-5", 1790000007), include_usage=True)
     chunks = chunks_of(*pieces)
-    written = b"".join(writer.events(chunk) for chunk in chunks if chunk.choices)
+    written = b"".join(writer.piece(chunk) for chunk in chunks if chunk.payload)
     usage = next(chunk.reported.usage for chunk in reversed(chunks) if chunk.reported)
     assert usage is not None
-    return written + writer.end(usage_view(usage, credits_used=4500, credits_remaining=995500))
+    return written + writer.end(Charge(usage, 4500, 995500))
 
 
 def event(kind: str, **parts: Any) -> bytes:
@@ -71,7 +72,7 @@ STOP = event("message_stop")
 def deltas(*events: bytes) -> list[dict[str, Any]]:
     stream = decoder()
     chunks = (stream.event(data) for data in events)
-    found = [choice.delta for chunk in chunks if chunk for choice in chunk.choices]
+    found = [choice.delta for chunk in chunks if chunk for choice in chunk.payload]
     return [msgspec.json.decode(msgspec.json.encode(one)) for one in found]
 
 
@@ -213,7 +214,7 @@ def test_what_nobody_knows_is_passed_over(unknown: bytes) -> None:
     stream = decoder()
     assert stream.event(start(1, type="text", text="")) is None
     found = stream.event(unknown)
-    assert found is None or (found.choices, found.failure) == ((), None)
+    assert found is None or (found.payload, found.failure) == ((), None)
 
 
 # --- Ends ---------------------------------------------------------------------------------------------
@@ -243,18 +244,20 @@ def test_an_answer_that_did_not_say_how_it_ended() -> None:
     stream = decoder()
     stream.event(BEGIN)
     stream.event(start(0, type="tool_use", id="a", name="f", input={}))
-    assert stream.event(event("message_delta", delta={"stop_reason": None})) == Chunk()
-    assert stream.event(STOP) == Chunk(choices=(ChoiceDelta(0, Delta(), "tool_calls"),))
+    assert stream.event(event("message_delta", delta={"stop_reason": None})) == Progress()
+    assert stream.event(STOP) == Progress(
+        payload=(ChoiceDelta(0, Delta(), "tool_calls"),), has_output=True, finish_reason="tool_calls"
+    )
 
 
 def test_a_refusal_comes_with_the_finish() -> None:
     stream = decoder()
     chunk = stream.event(end("refusal", stop_details={"explanation": "Not this."}))
     assert chunk is not None
-    assert chunk.choices == (ChoiceDelta(0, Delta(refusal="Not this."), "content_filter"),)
+    assert chunk.payload == (ChoiceDelta(0, Delta(refusal="Not this."), "content_filter"),)
     again = stream.event(end("refusal"))
     assert again is not None
-    assert again.choices == ()
+    assert again.payload == ()
 
 
 def test_usage_of_later_events_replaces_that_of_earlier_ones_key_by_key() -> None:
@@ -287,7 +290,7 @@ def test_an_error_in_mid_stream_ends_ours_with_one_event() -> None:
     stream.event(start(0, type="text", text=""))
     said, broken = (stream.event(data) for data in events)
     assert said is not None
-    assert said.choices == (ChoiceDelta(0, Delta(content="Once upon")),)
+    assert said.payload == (ChoiceDelta(0, Delta(content="Once upon")),)
     assert broken is not None
     assert broken.failure is not None
     assert (broken.failure.kind, broken.failure.status) == ("unavailable", 529)
@@ -310,7 +313,7 @@ def test_an_error_as_the_first_event_has_the_meaning_of_its_status(kind: str, st
     chunk = decoder().event(event("error", error={"type": kind, "message": "Sorry"}, request_id="req_011CSAMPLE"))
     assert chunk is not None
     assert chunk.failure is not None
-    assert (chunk.failure.status, chunk.failure.kind, chunk.choices) == (status, failure, ())
+    assert (chunk.failure.status, chunk.failure.kind, chunk.payload) == (status, failure, ())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"type":1}', b'{"type":"content_block_start"}', b"\xff"])
@@ -380,12 +383,12 @@ def test_an_answer_is_the_same_whole_and_streamed(content: list[Any], stop_reaso
     chunks = [stream.event(data) for data in (*events, end(stop_reason, stop_details=details), STOP)]
     gathered: dict[object, object] = {"role": "assistant", "content": ""}
     for chunk in chunks:
-        for choice in chunk.choices if chunk else ():
+        for choice in chunk.payload if chunk else ():
             gathered = accumulate_delta(gathered, msgspec.json.decode(msgspec.json.encode(choice.delta)))
-    message = msgspec.json.decode(msgspec.json.encode(whole.choices[0].message))
+    message = msgspec.json.decode(msgspec.json.encode(whole.payload[0].message))
     assert without_indexes(gathered) == without_indexes(message)
-    assert [choice.finish_reason for chunk in chunks if chunk for choice in chunk.choices if choice.finish_reason] == [
-        whole.choices[0].finish_reason
+    assert [choice.finish_reason for chunk in chunks if chunk for choice in chunk.payload if choice.finish_reason] == [
+        whole.payload[0].finish_reason
     ]
     assert sum(chunk.output_bytes for chunk in chunks if chunk) == whole.output_bytes
     assert [chunk.reported for chunk in chunks if chunk and chunk.reported][-1] == whole.reported

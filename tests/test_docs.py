@@ -16,6 +16,7 @@ from billing.oversight import verifier
 from completions import errors
 from completions.api import urls
 from completions.chat.request import Fields
+from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 from quantized.asgi import HEALTH
 from quantized.devstack.places import CHECKOUT
 
@@ -120,7 +121,7 @@ def test_every_error_is_documented_once_with_its_status_and_type():
 
 
 def test_the_error_of_a_broken_stream_is_shown_letter_by_letter():
-    assert errors.STREAM_FAILURE_EVENT.decode().strip() in text(DOCS / "errors.md")
+    assert STREAM_FAILURE_EVENT.decode().strip() in text(DOCS / "errors.md")
 
 
 # --- The API --------------------------------------------------------------------------------------

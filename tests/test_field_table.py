@@ -8,11 +8,11 @@ import pytest
 
 from completions.chat.request import Chat, Fields
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.providers.anthropic.rules import Effort, Rules, ThinkingMode
 from completions.providers.fields import FIELDS, Treatment
 from tests import openrouter_recordings
 from tests.claude_routes import route as claude
+from tests.kit.translators import adapter
 
 DOC = (Path(__file__).resolve().parents[1] / "docs" / "providers.md").read_text()
 KINDS = ("openrouter", "openai", "anthropic")

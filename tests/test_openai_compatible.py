@@ -9,8 +9,8 @@ import pytest
 from completions import errors
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.routes import Route
+from tests.kit.translators import adapter
 from tests.openrouter_recordings import route
 
 GENERIC = adapter("openai")
@@ -128,7 +128,7 @@ def test_vllm_stream_with_usage_in_every_chunk() -> None:
     ]
     chunks = [decoder.event(data) for data in events]
     assert [
-        (len(chunk.choices), chunk.reported.usage.completion_tokens)
+        (len(chunk.payload), chunk.reported.usage.completion_tokens)
         for chunk in chunks
         if chunk and chunk.reported and chunk.reported.usage
     ] == [(0, 0), (1, 2), (0, 2)]

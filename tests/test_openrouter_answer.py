@@ -8,26 +8,36 @@ import pytest
 from msgspec import Raw
 
 from billing.pricing.money import Usage
-from completions.chat.answer import Answer, Choice, FunctionCall, Message, Reported, ToolCall
-from completions.dialects.openai_chat.answers import completion_bytes, usage_view
-from completions.providers import adapter
+from completions.ask import Progress, Reported
+from completions.chat.answer import Choice, FunctionCall, Message, ToolCall
+from completions.dialects.base import Charge, Head
+from completions.dialects.openai_chat.answers import CompletionWriter, usage_view
 from tests import openrouter_recordings as recordings
+from tests.kit.translators import adapter
 
 NULL = Raw(b"null")
 
 
-def answer(body: bytes) -> Answer:
+def written(said: Progress, head: Head, charge: Charge) -> bytes:
+    writer = CompletionWriter(head)
+    writer.piece(msgspec.structs.replace(said, system_fingerprint=head.system_fingerprint))
+    return writer.end(charge)
+
+
+def answer(body: bytes) -> Progress:
     return adapter("openrouter").answer(body, context_length=128_000)
 
 
-def answer_of(message: Any, **of_choice: Any) -> Answer:
+def answer_of(message: Any, **of_choice: Any) -> Progress:
     return answer(msgspec.json.encode({"id": "gen-1", "choices": [{"index": 0, "message": message, **of_choice}]}))
 
 
 def test_recorded_answer() -> None:
-    assert answer(recordings.ANSWER) == Answer(
-        choices=(Choice(0, Message(role="assistant", content="The Danube.", refusal=None), "stop", NULL),),
+    assert answer(recordings.ANSWER) == Progress(
+        payload=(Choice(0, Message(role="assistant", content="The Danube.", refusal=None), "stop", NULL),),
         reported=Reported(Usage(prompt_tokens=11, completion_tokens=5), Decimal("0.0000124"), None),
+        has_output=True,
+        finish_reason="stop",
         provider_ref="gen-1790000001-aB3dE5fG7hJ9kL1mN3pQ",
         system_fingerprint=None,
         output_bytes=11,
@@ -37,13 +47,8 @@ def test_recorded_answer() -> None:
 def test_public_apis_example_field_by_field() -> None:
     said = answer_of({"role": "assistant", "content": "The capital of France is Paris."}, finish_reason="stop")
     usage = Usage(prompt_tokens=25, completion_tokens=8)
-    assert completion_bytes(
-        id="gen-abc123",
-        model="openai/gpt-4.1-mini",
-        choices=said.choices,
-        usage=usage_view(usage, credits_used=2400, credits_remaining=997600),
-        created=1719000000,
-        system_fingerprint="fp_abc123",
+    assert written(
+        said, Head("gen-abc123", "openai/gpt-4.1-mini", 1719000000, "fp_abc123"), Charge(usage, 2400, 997600)
     ) == (
         b'{"id":"gen-abc123","object":"chat.completion","model":"openai/gpt-4.1-mini","choices":[{"index":0,'
         b'"message":{"role":"assistant","content":"The capital of France is Paris.","refusal":null},'
@@ -65,7 +70,7 @@ def test_usage_view_of_everything() -> None:
         audio_input_tokens=5,
         audio_output_tokens=7,
     )
-    assert msgspec.to_builtins(usage_view(usage, credits_used=1, credits_remaining=None)) == {
+    assert msgspec.to_builtins(usage_view(Charge(usage, 1, None))) == {
         "prompt_tokens": 100,
         "completion_tokens": 50,
         "total_tokens": 150,
@@ -86,7 +91,7 @@ def test_tool_calls_lose_their_index_and_gain_what_is_missing() -> None:
             ],
         }
     )
-    (choice,) = said.choices
+    (choice,) = said.payload
     assert choice.finish_reason == "tool_calls"
     assert choice.message.tool_calls is not None
     first, second = choice.message.tool_calls
@@ -114,8 +119,8 @@ def test_everything_else_a_model_says_passes() -> None:
         finish_reason="content_filter",
         native_finish_reason="SAFETY",
     )
-    assert msgspec.to_builtins(said.choices[0].finish_reason) == "content_filter"
-    assert msgspec.json.decode(msgspec.json.encode(said.choices[0].message)) == {
+    assert msgspec.to_builtins(said.payload[0].finish_reason) == "content_filter"
+    assert msgspec.json.decode(msgspec.json.encode(said.payload[0].message)) == {
         "role": "assistant",
         "content": None,
         "refusal": "No.",
@@ -125,7 +130,7 @@ def test_everything_else_a_model_says_passes() -> None:
         "images": picture,
         "audio": {"id": "a", "data": "AAAA", "expires_at": 1, "transcript": "x"},
     }
-    assert said.choices[0].logprobs == Raw(b'{"content":[]}')
+    assert said.payload[0].logprobs == Raw(b'{"content":[]}')
 
 
 def test_pictures_are_counted_into_the_usage() -> None:
@@ -139,11 +144,11 @@ def test_pictures_are_counted_into_the_usage() -> None:
 
 def test_empty_lists_and_nulls_are_not_shown() -> None:
     said = answer_of({"content": "x", "reasoning": "", "reasoning_details": [], "annotations": [], "tool_calls": []})
-    assert msgspec.json.encode(said.choices[0].message) == b'{"role":"assistant","content":"x","refusal":null}'
+    assert msgspec.json.encode(said.payload[0].message) == b'{"role":"assistant","content":"x","refusal":null}'
 
 
 def test_reasoning_by_its_other_name() -> None:
-    assert answer_of({"content": "x", "reasoning_content": "Hm."}).choices[0].message.reasoning == "Hm."
+    assert answer_of({"content": "x", "reasoning_content": "Hm."}).payload[0].message.reasoning == "Hm."
 
 
 def test_missing_usage_is_none_and_no_problem() -> None:
@@ -154,7 +159,7 @@ def test_error_in_a_choice_of_a_200_keeps_what_was_said() -> None:
     said = answer(recordings.ERROR_IN_200)
     assert said.failure is not None
     assert (said.failure.kind, said.failure.status, said.failure.error.status) == ("unavailable", 502, 503)
-    assert (said.choices[0].message.content, said.output_bytes) == ("partial", 7)
+    assert (said.payload[0].message.content, said.output_bytes) == ("partial", 7)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from completions import errors
-from completions.providers import adapter
 from completions.providers.words import cleaned_message
 from completions.upstream.failure import UpstreamFailure
 from tests import openrouter_recordings as recordings
+from tests.kit.translators import adapter
 
 
 def failure(status: int, body: Any = b"", **headers: str) -> UpstreamFailure:

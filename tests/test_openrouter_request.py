@@ -8,9 +8,9 @@ import pytest
 
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.providers import adapter
 from completions.routes import Route
 from completions.upstream.request import UpstreamRequest
+from tests.kit.translators import adapter
 from tests.openrouter_recordings import route
 
 OPENROUTER = adapter("openrouter")

@@ -8,13 +8,15 @@ import pytest
 from msgspec import Raw
 
 from billing.pricing.money import Usage
-from completions.chat.answer import ChoiceDelta, Chunk, Delta, Reported
-from completions.dialects.openai_chat.answers import StreamWriter, usage_view
+from completions.ask import Progress, Reported
+from completions.chat.answer import ChoiceDelta, Delta
+from completions.dialects.base import Charge, Head
+from completions.dialects.openai_chat.answers import ChunkWriter
 from completions.errors import InvalidRequest
-from completions.providers import adapter
 from completions.providers.base import StreamDecoder
 from completions.upstream.sse import SSEDecoder
 from tests import openrouter_recordings as recordings
+from tests.kit.translators import adapter
 
 USAGE = Usage(prompt_tokens=254, completion_tokens=9, reasoning_tokens=4)
 REPORTED = Reported(USAGE, Decimal("0.000897"), None)
@@ -40,19 +42,19 @@ def decoder() -> StreamDecoder:
     return adapter("openrouter").decoder(context_length=1_000_000)
 
 
-def chunks_of(*pieces: bytes) -> list[Chunk]:
+def chunks_of(*pieces: bytes) -> list[Progress]:
     events, stream = SSEDecoder(), decoder()
     meant = [stream.event(data) for piece in pieces for data in events.feed(piece)]
     return [chunk for chunk in (*meant, stream.close()) if chunk is not None]
 
 
 def relayed(*pieces: bytes) -> bytes:
-    writer = StreamWriter(id="gen-q1", model="anthropic/claude-sonnet-4.6", created=1, include_usage=True)
+    writer = ChunkWriter(Head("gen-q1", "anthropic/claude-sonnet-4.6", 1), include_usage=True)
     chunks = chunks_of(*pieces)
-    written = b"".join(writer.events(chunk) for chunk in chunks)
+    written = b"".join(writer.piece(chunk) for chunk in chunks)
     usage = next(chunk.reported.usage for chunk in reversed(chunks) if chunk.reported)
     assert usage is not None
-    return written + writer.end(usage_view(usage, credits_used=2400, credits_remaining=997600))
+    return written + writer.end(Charge(usage, 2400, 997600))
 
 
 def event(choices: object, **top: object) -> bytes:
@@ -66,7 +68,7 @@ def delta(finish_reason: str | None = None, **fields: object) -> bytes:
 def deltas(*events: bytes) -> list[Delta]:
     stream = decoder()
     chunks = (stream.event(data) for data in events)
-    return [choice.delta for chunk in chunks if chunk for choice in chunk.choices]
+    return [choice.delta for chunk in chunks if chunk for choice in chunk.payload]
 
 
 def shown(*events: bytes) -> list[bytes]:
@@ -94,7 +96,7 @@ def test_every_shape_of_the_usage_chunk(last: bytes) -> None:
     assert relayed(stream) == OURS
     chunks = chunks_of(stream)
     assert [chunk.reported for chunk in chunks] == [None, None, None, REPORTED]
-    assert chunks[-1].choices == ()
+    assert chunks[-1].payload == ()
 
 
 def test_usage_beside_the_finish_is_read() -> None:
@@ -116,32 +118,32 @@ def test_chunk_tells_reference_fingerprint_and_output_bytes() -> None:
 
 
 def test_fingerprint_is_said_from_when_it_is_known() -> None:
-    writer = StreamWriter(id="gen-1", model="a/b", created=1, include_usage=False)
-    written = writer.events(Chunk(system_fingerprint="fp_1", choices=(ChoiceDelta(0, Delta(content="x")),)))
+    writer = ChunkWriter(Head("gen-1", "a/b", 1), include_usage=False)
+    written = writer.piece(Progress(system_fingerprint="fp_1", payload=(ChoiceDelta(0, Delta(content="x")),)))
     assert written.count(b'"system_fingerprint":"fp_1"') == 2
     assert b'"usage"' not in written
-    assert writer.end(usage_view(USAGE, credits_used=0, credits_remaining=None)) == b"data: [DONE]\n\n"
+    assert writer.end(Charge(USAGE, 0, None)) == b"data: [DONE]\n\n"
 
 
 def test_first_event_without_words_still_begins_our_stream() -> None:
-    writer = StreamWriter(id="gen-1", model="a/b", created=1, include_usage=False)
+    writer = ChunkWriter(Head("gen-1", "a/b", 1), include_usage=False)
     first = decoder().event(delta(role="assistant", content=""))
     assert first is not None
-    assert first.choices == ()
-    assert writer.events(first).count(b"data: ") == 1
-    assert writer.events(first) == b""
+    assert first.payload == ()
+    assert writer.piece(first).count(b"data: ") == 1
+    assert writer.piece(first) == b""
 
 
 def test_error_null_is_no_error() -> None:
     chunk = decoder().event(event([{"delta": {"content": "x"}, "error": None}], error=None))
     assert chunk is not None
-    assert (chunk.failure, len(chunk.choices)) == (None, 1)
+    assert (chunk.failure, len(chunk.payload)) == (None, 1)
 
 
 def test_finish_reason_comes_once() -> None:
     stream = decoder()
     said = [stream.event(delta("stop", content="")), stream.event(delta("stop", content="")), stream.event(b"[DONE]")]
-    assert [chunk and [choice.finish_reason for choice in chunk.choices] for chunk in said] == [["stop"], [], None]
+    assert [chunk and [choice.finish_reason for choice in chunk.payload] for chunk in said] == [["stop"], [], None]
     assert (stream.finished, stream.close()) == (True, None)
 
 
@@ -155,7 +157,9 @@ def test_finish_reason_comes_once() -> None:
 def test_missing_finish_reason_is_said_at_the_end(fields: dict[str, object], expected: str) -> None:
     stream = decoder()
     stream.event(delta(**fields))
-    assert stream.event(b"[DONE]") == Chunk(choices=(ChoiceDelta(0, Delta(), expected),))
+    assert stream.event(b"[DONE]") == Progress(
+        payload=(ChoiceDelta(0, Delta(), expected),), has_output=True, finish_reason=expected
+    )
     assert stream.close() is None
 
 
@@ -298,7 +302,7 @@ def test_log_probabilities_pass() -> None:
     logprobs = {"content": [{"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": []}]}
     chunk = decoder().event(event([{"index": 0, "delta": {"content": "x"}, "logprobs": logprobs}]))
     assert chunk is not None
-    assert chunk.choices[0].logprobs == Raw(msgspec.json.encode(logprobs))
+    assert chunk.payload[0].logprobs == Raw(msgspec.json.encode(logprobs))
 
 
 def test_reasoning_by_its_other_name() -> None:
@@ -309,7 +313,7 @@ def test_documented_error_event() -> None:
     chunk = decoder().event(recordings.DOCUMENTED_ERROR)
     assert chunk is not None
     assert chunk.failure is not None
-    assert chunk.choices == ()
+    assert chunk.payload == ()
     assert (chunk.failure.kind, chunk.failure.status, chunk.failure.error.status) == ("unavailable", 502, 503)
     assert chunk.failure.detail == "status 502 provider_unavailable stream_closed"
 
@@ -353,13 +357,13 @@ def test_every_kind_of_failing_event(data: bytes, kind: str) -> None:
     assert chunk is not None
     assert chunk.failure is not None
     assert chunk.failure.kind == kind
-    assert chunk.choices == ()
+    assert chunk.payload == ()
 
 
 def test_words_before_an_error_in_the_same_event_are_kept() -> None:
     chunk = decoder().event(event([{"delta": {"content": "half"}, "finish_reason": "error"}], error={"code": 502}))
     assert chunk is not None
-    assert chunk.choices == (ChoiceDelta(0, Delta(content="half")),)
+    assert chunk.payload == (ChoiceDelta(0, Delta(content="half")),)
     assert chunk.failure is not None
 
 
@@ -451,7 +455,7 @@ def test_random_damage_never_raises() -> None:
             damaged[rng.randrange(len(damaged))] = rng.choice(b'{}[]",:0-x\xff\\')
         chunk = decoder().event(bytes(damaged))
         assert chunk is not None
-        assert chunk.failure is not None or chunk.choices or chunk.reported or chunk.output_bytes == 0
+        assert chunk.failure is not None or chunk.payload or chunk.reported or chunk.output_bytes == 0
 
 
 def test_unheard_of_numbers_of_choices_are_ignored() -> None:
@@ -459,4 +463,4 @@ def test_unheard_of_numbers_of_choices_are_ignored() -> None:
     for index in (-1, 128, 10**9):
         chunk = stream.event(event([{"index": index, "delta": {"content": "x"}}]))
         assert chunk is not None
-        assert chunk.choices == ()
+        assert chunk.payload == ()

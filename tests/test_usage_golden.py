@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from billing.pricing.money import CreditRate, Price, Tier, cost_pico, rates_from_usd, usd
-from completions.chat.answer import Reported
-from completions.providers import adapter
+from completions.ask import Reported
+from tests.kit.translators import adapter
 
 RATE = CreditRate.of(Decimal(100), Decimal("0.05"))
 CONTEXT = 10_000_000

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from billing.ledger.batch import Batch
 from billing.ledger.kernel import (
     AnyCommand,
+    Attempt,
     FailedAttempt,
     Held,
     Mark,
@@ -31,6 +32,7 @@ from billing.ledger.spool import Spool
 from billing.ledger.writer import LedgerUnavailable, Writer
 
 __all__ = [
+    "Attempt",
     "FailedAttempt",
     "Held",
     "LedgerRefused",

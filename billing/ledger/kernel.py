@@ -112,6 +112,14 @@ class Entry(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """One route that a call asked, as its receipt tells it: `outcome` is "ok" or why there was no answer."""
+
+    provider: str
+    outcome: str
+    milliseconds: int
+
+
 class FailedAttempt(msgspec.Struct, frozen=True):
     """A provider that had begun to answer when the call turned to the next one: it may bill us. `look_up_after_s` is
     None where no single call can be asked for."""
@@ -136,7 +144,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     estimated: bool = False
     finish_reason: str = ""
     error_code: str = ""
-    attempts: tuple[dict[str, str | int], ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     failed: tuple[FailedAttempt, ...] = ()
     first_token_ms: int | None = None
     latency_ms: int | None = None

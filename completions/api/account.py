@@ -20,6 +20,7 @@ from completions.api import shapes
 from completions.api.documented import QUERY, Caller, Documented, documented
 from completions.api.inputs import query_of
 from completions.decoding import Words
+from completions.dialects.base import Charge
 from completions.dialects.openai_chat.answers import usage_view
 from completions.errors import MissingField, NotFound
 
@@ -126,7 +127,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
         cancelled=usage.cancelled,
         finish_reason=usage.finish_reason or None,
         error=usage.error_code or None,
-        usage=usage_view(counted, credits_used=charged, credits_remaining=remaining),
+        usage=usage_view(Charge(counted, charged, remaining)),
         credits_used=charged,
         credits_held=hold.amount if hold.state == Hold.State.OPEN else 0,
         credits_remaining=remaining,

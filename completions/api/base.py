@@ -1,31 +1,53 @@
+"""DRF's APIView on the lean lane: authentication and handlers are coroutines, answers plain mappings of headers."""
+
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
 
 from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.principals import Principal
-from completions.calls.buffer import Events
+from accounts.principals import Directory, Principal
+from completions.calls.gateway import Gateway
+from completions.calls.sinks import Streamed
+from completions.dialects import OPENAI_CHAT, Dialect
 
-EVENT_STREAM = "text/event-stream; charset=utf-8"
 STREAM_HEADERS = {
-    "content-type": EVENT_STREAM,
     "cache-control": "no-cache, no-transform",
     "content-encoding": "identity",
     "x-accel-buffering": "no",
 }
 
 
+class Serving(Protocol):
+    """What a server process owns, as the model API needs it; its lifespan puts it into every request's scope."""
+
+    directory: Directory
+    gateway: Gateway
+
+    @property
+    def reader(self) -> "Reads": ...
+
+
+class Reads(Protocol):
+    """Single rows of the database."""
+
+    async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None: ...
+
+
+def serving(request: Request) -> Serving:
+    return cast(Serving, request._request.scope["state"]["runtime"])  # type: ignore[attr-defined]
+
+
 class DirectoryAuthentication(BaseAuthentication):
-    """Authorization → Principal from the process's memory; only a caller not met lately costs a query."""
+    """Credentials → Principal from the process's memory; only a caller not met lately costs a query."""
 
     async def authenticate(self, request: Request) -> tuple[Principal, None]:  # type: ignore[override]
-        runtime = runtime_of(request)
-        header = request.META.get("HTTP_AUTHORIZATION")
-        return await runtime.directory.authenticate(header, runtime.reader.fetch_one), None
+        dialect: Dialect = request.parser_context["dialect"]
+        owned = serving(request)
+        return await owned.directory.authenticate(dialect.credentials(request.META), owned.reader.fetch_one), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -35,6 +57,7 @@ class AsyncAPIView(APIView):
     """APIView whose dispatch awaits: authentication and handler are coroutines. Nothing hops to a thread."""
 
     authentication_classes = [DirectoryAuthentication]
+    dialect: Dialect = OPENAI_CHAT  # whose clients call here
 
     async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         self.args, self.kwargs, self.headers = args, kwargs, {}
@@ -49,7 +72,8 @@ class AsyncAPIView(APIView):
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         """Without parsers to choose from: the view reads the body, of any content type."""
         ours = Request(request, authenticators=self.get_authenticators())
-        ours.parser_context = {}  # DRF's leads back to the request, and would leave each one to the garbage collector
+        # DRF's own context leads back to the request, and would leave each one to the garbage collector.
+        ours.parser_context = {"dialect": self.dialect}
         return ours
 
     def refused(self, error: Exception) -> HttpResponseBase:
@@ -79,13 +103,13 @@ class Answer(HttpResponseBase):
         self.headers = headers  # type: ignore[assignment]
 
 
-class JsonAnswer(Answer):
-    """The whole of it."""
+class WholeAnswer(Answer):
+    """All of it at once."""
 
     streaming = False
 
-    def __init__(self, content: bytes, headers: dict[str, str]) -> None:
-        super().__init__(headers | {"content-type": "application/json"})
+    def __init__(self, content: bytes, media_type: str, headers: dict[str, str]) -> None:
+        super().__init__(headers | {"content-type": media_type})
         self.content = content
 
 
@@ -94,22 +118,12 @@ class EventStream(Answer):
 
     streaming = True
 
-    def __init__(self, events: Events, leaving: asyncio.Future[None]) -> None:
-        super().__init__(events.call.headers() | STREAM_HEADERS)
-        self.events = events
+    def __init__(self, sink: Streamed, headers: dict[str, str], leaving: asyncio.Future[None]) -> None:
+        super().__init__(headers | {"content-type": sink.media_type} | STREAM_HEADERS)
+        self.parts = sink.buffer
+        self._sink = sink
         self._leaving = leaving
 
     def close(self) -> None:
-        self.events.leave()
+        self._sink.leave()
         self._leaving.cancel()
-
-
-async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-    """Returns when the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def runtime_of(request: Request) -> Any:
-    """What the server process owns (quantized/runtime.py), put into every request's scope by the lifespan."""
-    return request._request.scope["state"]["runtime"]  # type: ignore[attr-defined]

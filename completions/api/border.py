@@ -9,6 +9,7 @@ from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
 from accounts.principals import Forbidden, TooManyAttempts, Unauthenticated
+from completions.dialects import OPENAI_CHAT, Dialect
 from completions.errors import (
     AuthenticationFailed,
     ExpiredApiKey,
@@ -31,18 +32,19 @@ from completions.errors import (
     RevokedApiKey,
     RoleForbidden,
     SecondFactorRequired,
-    error_bytes,
     log_unexpected,
 )
 
 
-def exception_handler(exc: Exception, _context: dict[str, Any] | None = None) -> HttpResponse:
-    """DRF's EXCEPTION_HANDLER, and the lean lane's: any exception → one of ours → HTTP."""
-    return error_response(translate(exc))
+def exception_handler(exc: Exception, context: dict[str, Any] | None = None) -> HttpResponse:
+    """DRF's EXCEPTION_HANDLER, and the lean lane's: any exception → one of ours → HTTP, in its view's dialect."""
+    dialect: Dialect = getattr((context or {}).get("view"), "dialect", OPENAI_CHAT)
+    return error_response(translate(exc), dialect)
 
 
-def error_response(error: GatewayError) -> HttpResponse:
-    return HttpResponse(error_bytes(error), status=error.status, content_type="application/json", headers=error.headers)
+def error_response(error: GatewayError, dialect: Dialect = OPENAI_CHAT) -> HttpResponse:
+    body = dialect.error(error)
+    return HttpResponse(body, status=error.status, content_type="application/json", headers=error.headers)
 
 
 def translate(exc: Exception) -> GatewayError:

@@ -4,13 +4,14 @@ from django.urls import path
 
 from completions.api.account import CreditsView, GenerationView, KeyView
 from completions.api.auth import RefreshView, RevokeView, TokenView
-from completions.api.chat import CompletionsView
+from completions.api.calls import CallView
 from completions.api.keys import KeyItemView, KeyListView, KeyRotationView
 from completions.api.models import ModelListView, ModelView
 from completions.api.usage import UsageView
+from completions.dialects import DIALECTS
 
 urlpatterns = [
-    path("chat/completions", CompletionsView.as_view(), name="completions"),
+    *(path(address.removeprefix("/v1/"), CallView.as_view(dialect=dialect)) for address, dialect in DIALECTS.items()),
     path("models", ModelListView.as_view(), name="models"),
     path("models/<path:model_id>", ModelView.as_view(), name="model"),
     path("credits", CreditsView.as_view(), name="credits"),

@@ -8,11 +8,8 @@ reasoning or audio where those are priced apart.
 import msgspec
 
 from billing.pricing import money
-from completions.chat.request import Chat
+from completions.ask import Demand
 from completions.routes import Route
-
-# What a search model may do with one question; wire.md C.13 maps "high" to ten searches.
-WEB_SEARCHES_MAX = 10
 
 
 class CostBound(msgspec.Struct, frozen=True):
@@ -45,22 +42,24 @@ class Dearest(msgspec.Struct, frozen=True):
         return min(bound.affordable_tokens(budget_pico, tokens_max) for bound in self.bounds)
 
 
-def cost_bound(chat: Chat, route: Route, prompt_tokens: int) -> CostBound:
-    """`prompt_tokens` is the upper estimate of tokens.py, at most the route's context."""
+def cost_bound(demand: Demand, route: Route) -> CostBound:
+    """What the demand costs at the most on this route, whose context bounds the prompt."""
+    prompt_tokens = min(demand.prompt_tokens_max, route.context_length)
     rates = route.price.rates(prompt_tokens)
     input_pico = _dearest(rates.input, rates.audio_input)
-    if chat.marks_cache:
+    if demand.may_write_cache:
         input_pico = _dearest(input_pico, rates.cache_write_5m, rates.cache_write_1h)
-    searches = WEB_SEARCHES_MAX if chat.fields.web_search_options else 0
-    fixed = prompt_tokens * input_pico + (rates.request or 0) + searches * (rates.web_search or 0)
-    return CostBound(fixed, _dearest(rates.output, rates.reasoning, rates.audio_output))
+    fixed = prompt_tokens * input_pico + (rates.request or 0)
+    for name, count in demand.units:
+        fixed += count * (getattr(rates, name) or 0)
+    return CostBound(fixed, _dearest(rates.output, rates.reasoning, rates.audio_output) if demand.has_output else 0)
 
 
-def output_bound(chat: Chat, route: Route, prompt_tokens: int, floor_tokens: int) -> int:
+def output_bound(demand: Demand, route: Route, floor_tokens: int) -> int:
     """The most output tokens to allow: what the client named, else the model's maximum within its context."""
-    if chat.named_output_bound is not None:
-        return chat.named_output_bound
-    room = max(floor_tokens, route.context_length - prompt_tokens)
+    if demand.output_tokens is not None:
+        return demand.output_tokens
+    room = max(floor_tokens, route.context_length - demand.prompt_tokens_max)
     return min(route.max_output_tokens, room)
 
 

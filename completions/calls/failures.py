@@ -1,15 +1,14 @@
-"""What goes wrong on the way to a provider and back, as one of the adapters' failures."""
+"""What goes wrong on the way to a provider and back, as one of the translators' failures."""
 
 from collections.abc import Iterable
 
 from completions import errors
+from completions.ask import Translator
 from completions.calls.circuits import Circuits
-from completions.providers.base import Adapter
 from completions.routes import Route
 from completions.upstream.client import UpstreamAnswer
 from completions.upstream.connection import UpstreamError
-from completions.upstream.failure import UpstreamFailure, nonsense
-from completions.upstream.sse import EventTooLarge
+from completions.upstream.failure import UpstreamFailure
 
 _UNREACHED = {
     "connect": "The model's provider could not be reached.",
@@ -19,18 +18,16 @@ _UNREACHED = {
 }
 
 
-async def of_status(adapter: Adapter, response: UpstreamAnswer) -> UpstreamFailure:
+async def of_status(translator: Translator, response: UpstreamAnswer) -> UpstreamFailure:
     """A provider's answer that is not a 200."""
     headers = {name: value for name in ("retry-after", "content-type") if (value := response.header(name))}
-    return adapter.failure(response.status, headers, await response.error_body())
+    return translator.failure(response.status, headers, await response.error_body())
 
 
 def of_exception(error: Exception) -> UpstreamFailure:
     """An exception on the way there and back; one that is not the provider's is our own bug, and logged."""
     if isinstance(error, UpstreamError):
         return UpstreamFailure("unavailable", errors.ProviderUnavailable(_UNREACHED[error.kind]), error.kind)
-    if isinstance(error, EventTooLarge):
-        return nonsense("an event is too large")
     errors.log_unexpected(error)
     return UpstreamFailure("nonsense", errors.InternalError(), type(error).__name__)
 

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from accounts.principals import RateLimits
+from completions import errors
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +269,20 @@ def permit_of(
         reset_tokens_s=tokens_reset,
     )
     return Permit(key_id, call_id, second, tokens, limits, verdict, is_local)
+
+
+def rate_limited(permit: Permit) -> errors.RateLimited:
+    limits, verdict = permit.limits, permit.verdict
+    told = {
+        "requests": f"more than {limits.requests_per_minute} requests per minute",
+        "tokens": f"more than {limits.tokens_per_minute} tokens per minute",
+        "concurrency": f"more than {limits.concurrency} calls at the same time",
+    }
+    message = f"This API key may not make {told[verdict.refused_by or 'requests']}."
+    if limits.tokens_per_minute is not None and permit.tokens > limits.tokens_per_minute:
+        message += f" This one alone may use {permit.tokens} tokens; ask for less."
+        return errors.RateLimited(message, limits=headers(permit))
+    return errors.RateLimited(message, retry_after_s=verdict.retry_after_s, limits=headers(permit))
 
 
 def headers(permit: Permit) -> dict[str, str]:

@@ -5,14 +5,12 @@ providers, models and outcomes, which the catalog and the code bound; never a te
 """
 
 from collections import Counter
-from typing import cast
 
 from billing.ledger import Settle, Settled, Void
 from common.histogram import Histogram
-from completions.calls.call import Call
+from completions.calls.call import OK, Call
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-OK = "ok"
 
 
 class Series:
@@ -38,8 +36,8 @@ class Series:
 
 class CallMetrics:
     def __init__(self) -> None:
-        self.answers: Counter[int] = Counter()  # HTTP status of every answer of the model API
-        self.calls: dict[tuple[str, str, str], Series] = {}  # by provider, model, outcome
+        self.answers: Counter[tuple[str, int]] = Counter()  # endpoint, HTTP status of every answer of the model API
+        self.calls: dict[tuple[str, str, str, str], Series] = {}  # by provider, model, outcome, endpoint
         self.attempts: Counter[tuple[str, str]] = Counter()  # provider, outcome
         self.failovers: Counter[tuple[str, str]] = Counter()  # the provider that was left, its outcome
         self.seconds: dict[str, Histogram] = {}  # by provider
@@ -48,7 +46,7 @@ class CallMetrics:
 
     def ended(self, call: Call, command: Settle | Void, settled: Settled | None) -> None:
         route = call.route
-        key = (route.provider.name, route.model, call.outcome or OK)
+        key = (route.provider.name, route.model, call.outcome or OK, call.ask.endpoint)
         series = self.calls.get(key) or self._begin(key)
         series.calls += 1
         series.seconds.observe(call.elapsed_ms / 1000)
@@ -63,13 +61,7 @@ class CallMetrics:
             series.completion_tokens += usage.completion_tokens
             series.reasoning_tokens += usage.reasoning_tokens
 
-    def stream_began(self) -> None:
-        self.open_streams += 1
-
-    def stream_ended(self) -> None:
-        self.open_streams -= 1
-
-    def _begin(self, key: tuple[str, str, str]) -> Series:
+    def _begin(self, key: tuple[str, str, str, str]) -> Series:
         seconds = self.seconds.setdefault(key[0], Histogram(SECONDS))
         first_token = self.first_token.setdefault(key[0], Histogram(SECONDS))
         series = self.calls[key] = Series(seconds, first_token)
@@ -78,7 +70,7 @@ class CallMetrics:
     def _tried(self, call: Call) -> None:
         attempts = call.attempts
         for attempt in attempts:
-            made = cast(tuple[str, str], (attempt["provider"], attempt["outcome"]))
+            made = attempt.provider, attempt.outcome
             self.attempts[made] += 1
             if attempt is not attempts[-1]:
                 self.failovers[made] += 1

@@ -1,21 +1,11 @@
-from decimal import Decimal
+"""What a model says in a chat, in the house's words: messages of whole answers, deltas of streams. Pure.
+
+`Choice`s are the payload of a whole answer's Progress, `ChoiceDelta`s of a streamed one's (completions/ask.py).
+"""
+
 from typing import Literal
 
 from msgspec import Raw, Struct, field
-
-from billing.pricing.money import Usage
-from completions.upstream.failure import UpstreamFailure
-
-
-class Reported(Struct, frozen=True):
-    """What the provider says the call consumed. `usage` is None when it said nothing usable; `problem`
-    is None, "malformed", "negative" or "absurd". `cost_usd` is what our account was charged, for comparison.
-    `is_partial`: said at the start of an answer, its output is still to come."""
-
-    usage: Usage | None = None
-    cost_usd: Decimal | None = None
-    problem: str | None = None
-    is_partial: bool = False
 
 
 class FunctionCall(Struct, frozen=True):
@@ -48,17 +38,6 @@ class Choice(Struct, frozen=True):
     message: Message
     finish_reason: str
     logprobs: Raw
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """A whole answer. With a `failure` the choices hold what came before it, perhaps nothing."""
-
-    choices: tuple[Choice, ...] = ()
-    reported: Reported = Reported()
-    failure: UpstreamFailure | None = None
-    provider_ref: str | None = None
-    system_fingerprint: str | None = None
-    output_bytes: int = 0  # UTF-8 bytes of what the model wrote, for an estimate
 
 
 class FunctionDelta(Struct, frozen=True, omit_defaults=True):
@@ -98,17 +77,6 @@ class ChoiceDelta(Struct, frozen=True):
     delta: Delta
     finish_reason: str | None = None
     logprobs: Raw = field(default_factory=no_logprobs)  # not as a value: a JSON schema could not hold it
-
-
-class Chunk(Struct, frozen=True, kw_only=True):
-    """What one upstream event means. All of it may be empty: then it only shows that the provider is at work."""
-
-    choices: tuple[ChoiceDelta, ...] = ()
-    reported: Reported | None = None
-    failure: UpstreamFailure | None = None
-    provider_ref: str | None = None
-    system_fingerprint: str | None = None
-    output_bytes: int = 0  # UTF-8 bytes of what the model wrote in this event
 
 
 def message_bytes(message: Message) -> int:

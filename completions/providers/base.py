@@ -1,23 +1,21 @@
-"""What every provider's adapter promises, and the structs that cross its border. Pure.
+"""What the translators of every kind of provider share. Pure.
 
-An adapter translates: a Chat and a Route into an upstream request, the upstream's answer into an
-Answer, its events into Chunks, its failures into one of our errors. It knows no network, no
-database, no settings. What comes back from an upstream is input: typed, bounded, never passed on raw.
+A translator knows no network, no database, no settings. What comes back from an upstream is input: typed, bounded,
+never passed on raw.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
 
 from billing.pricing.money import Usage
-from completions.chat.answer import Answer, Chunk
+from completions.ask import Progress, Unsupported
 from completions.chat.needs import needs
 from completions.chat.request import Chat
 from completions.routes import Route
-from completions.upstream.failure import UpstreamFailure
-from completions.upstream.request import UpstreamRequest
+from completions.upstream.failure import nonsense
+from completions.upstream.sse import EventTooLarge, SSEDecoder
 
 CONTEXT_TOKENS_MAX = 10_000_000  # no model's context is longer; who knows the route says so
 ABSURD_FACTOR = 10
@@ -28,18 +26,53 @@ class StreamDecoder(Protocol):
 
     finished: bool  # the stream has said that it is complete
 
-    def event(self, data: bytes) -> Chunk | None:
-        """None: nothing for anybody. After a Chunk with a failure, stop."""
+    def event(self, data: bytes) -> Progress | None:
+        """None: nothing for anybody. After a Progress with a failure, stop."""
 
-    def close(self) -> Chunk | None:
+    def close(self) -> Progress | None:
         """What the end of the body means: a failure if it was cut off, else perhaps a missing finish_reason."""
 
 
-class Unsupported(Struct, frozen=True):
-    """A field, or a place in one, that a route cannot honour; `why` is for where the field's name does not say it."""
+class EventReader:
+    """The `Reader` of a body of server-sent events."""
 
-    field: str
-    why: str = ""
+    finished = False
+
+    def __init__(self, decoder: StreamDecoder) -> None:
+        self._sse = SSEDecoder()
+        self._decoder = decoder
+
+    def feed(self, data: bytes) -> list[Progress]:
+        found: list[Progress] = []
+        try:
+            found.extend(filter(None, map(self._decoder.event, self._sse.feed(data))))
+        except EventTooLarge:
+            found.append(Progress(failure=nonsense("an event is too large")))
+        self.finished = self._decoder.finished
+        return found
+
+    def close(self) -> Progress | None:
+        last = self._decoder.close()
+        self.finished = self._decoder.finished
+        return last
+
+
+class BodyReader:
+    """The `Reader` of a whole body, which `read` understands when it is there."""
+
+    finished = False
+
+    def __init__(self, read: Callable[[bytes, int], Progress], context_length: int) -> None:
+        self._read = read
+        self._context_length = context_length
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> Iterable[Progress]:
+        self._parts.append(data)
+        return ()
+
+    def close(self) -> Progress:
+        return self._read(b"".join(self._parts), self._context_length)
 
 
 class Untranslatable(Exception):
@@ -48,29 +81,6 @@ class Untranslatable(Exception):
     def __init__(self, field: str, why: str = "") -> None:
         super().__init__(field)
         self.unsupported = Unsupported(field, why)
-
-
-class Adapter(Protocol):
-    """A provider kind. Stateless: one instance serves every call."""
-
-    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
-        """The fields this route cannot honour; empty when it can take the request."""
-
-    def output_tokens_min(self, chat: Chat, route: Route) -> int:
-        """The least output bound with which the provider takes the request; 1 for most."""
-
-    def request(
-        self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
-    ) -> UpstreamRequest:
-        """The upstream request. Call `unsupported` first: this one drops nothing that asks for something."""
-
-    def answer(self, body: bytes, *, context_length: int = CONTEXT_TOKENS_MAX) -> Answer:
-        """The meaning of a 200's whole body. Never raises: nonsense is a failure too."""
-
-    def decoder(self, *, context_length: int = CONTEXT_TOKENS_MAX) -> StreamDecoder: ...
-
-    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
-        """The meaning of any other status. Header names in lower case; the body may be cut."""
 
 
 def unsupported_by(chat: Chat, route: Route) -> list[Unsupported]:

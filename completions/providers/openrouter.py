@@ -1,14 +1,15 @@
 """OpenRouter: OpenAI-compatible, and it takes every field of the public API as it is. Pure.
 
-Its quirks are those of wire.md B and live beside the code that handles them: comments in streams,
+Its quirks live beside the code that handles them: comments in streams,
 roles and finish reasons repeated (openai_stream.py), three shapes of the usage chunk (openai_usage.py),
 errors in events, in choices and in 200s (openai_failure.py). Usage comes without being asked for.
 """
 
 from typing import Any
 
+from completions.ask import Ask, Unsupported
 from completions.chat.request import Chat
-from completions.providers.base import Unsupported, unsupported_by
+from completions.providers.base import unsupported_by
 from completions.providers.openai.adapter import OpenAICompatible, forwarded
 from completions.routes import Route
 
@@ -19,8 +20,8 @@ TITLE = "Quantized"
 class OpenRouter(OpenAICompatible):
     extra_headers = (("http-referer", REFERER), ("x-openrouter-title", TITLE))
 
-    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
-        return unsupported_by(chat, route)
+    def unsupported(self, ask: Ask, route: Route) -> list[Unsupported]:
+        return unsupported_by(ask.content, route)
 
     def fields(self, chat: Chat, route: Route) -> dict[str, Any]:
         return forwarded(chat, route)

@@ -54,19 +54,19 @@ class UpstreamAnswer:
     def is_event_stream(self) -> bool:
         return (self.header("content-type") or "").partition(";")[0].strip().lower() == "text/event-stream"
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives."""
+    async def chunks(self, bytes_max: int | None = None) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises UpstreamError when it is larger than `bytes_max`; None: of any size."""
+        size = 0
         while (chunk := await self._connection.read()) is not None:
+            if bytes_max is not None:
+                size += len(chunk)
+                if size > bytes_max:
+                    raise UpstreamError("too_large", f"the answer is larger than {bytes_max} bytes")
             yield chunk
 
-    async def body(self, bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
-        parts, size = [], 0
-        async for chunk in self.chunks():
-            size += len(chunk)
-            if size > bytes_max:
-                raise UpstreamError("too_large", f"the answer is larger than {bytes_max} bytes")
-            parts.append(chunk)
-        return b"".join(parts)
+    async def body(self) -> bytes:
+        """All of it. Raises UpstreamError."""
+        return b"".join([chunk async for chunk in self.chunks(ANSWER_BYTES_MAX)])
 
     async def error_body(self) -> bytes:
         """The first bytes of an error's body; errors may be HTML pages of any size."""

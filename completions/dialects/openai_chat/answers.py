@@ -1,17 +1,30 @@
 """What our client reads: completions, chunks and usage as bytes, in the field order of the public API. Pure."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from billing.pricing.money import Usage
-from completions.chat.answer import Choice, ChoiceDelta, Chunk, Delta
+from completions.ask import Progress
+from completions.chat.answer import Choice, ChoiceDelta, Delta
+from completions.dialects.base import Charge, Head
+from completions.errors import GatewayError, error_bytes
 
 DONE_EVENT = b"data: [DONE]\n\n"
 KEEPALIVE_EVENT = b": keep-alive\n\n"
 
 _encoder = msgspec.json.Encoder()
+
+# What a stream says when it fails after its first byte; the cause stays with the operator.
+STREAM_FAILURE: dict[str, Any] = {
+    "error": {
+        "message": "The upstream provider failed while answering.",
+        "type": "upstream_error",
+        "param": None,
+        "code": "provider_error",
+    }
+}
+STREAM_FAILURE_EVENT = b"data: " + _encoder.encode(STREAM_FAILURE) + b"\n\n"
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -37,13 +50,14 @@ class UsageView(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-def usage_view(usage: Usage, *, credits_used: int, credits_remaining: int | None) -> UsageView:
+def usage_view(charge: Charge) -> UsageView:
+    usage = charge.usage
     return UsageView(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        credits_used=credits_used,
-        credits_remaining=credits_remaining,
+        credits_used=charge.credits_used,
+        credits_remaining=charge.credits_remaining,
         prompt_tokens_details=PromptTokensDetails(
             usage.cached_tokens, usage.cache_write_tokens, usage.audio_input_tokens
         ),
@@ -63,17 +77,32 @@ class Completion(Struct, frozen=True):
     system_fingerprint: str | None
 
 
-def completion_bytes(
-    *,
-    id: str,
-    model: str,
-    choices: tuple[Choice, ...] | Raw,
-    usage: UsageView,
-    created: int,
-    system_fingerprint: str | None,
-) -> bytes:
-    """The body of a non-streamed answer; its choices may be encoded already."""
-    return _encoder.encode(Completion(id, "chat.completion", model, choices, usage, created, system_fingerprint))
+class CompletionWriter:
+    """The whole answer. Its one piece is the JSON of the choices, which the usage does not change."""
+
+    media_type = "application/json"
+    keepalive = b""
+
+    def __init__(self, head: Head, written: bytes = b"") -> None:
+        self._head = head
+        self._choices = written
+        self._system_fingerprint = head.system_fingerprint
+
+    def piece(self, progress: Progress) -> bytes:
+        """Of a route that failed and of the one that answered then, the last one counts."""
+        self._system_fingerprint = progress.system_fingerprint
+        self._choices = _encoder.encode(progress.payload)
+        return self._choices
+
+    def end(self, charge: Charge) -> bytes:
+        head, choices = self._head, Raw(self._choices)
+        usage = usage_view(charge)
+        return _encoder.encode(
+            Completion(head.id, "chat.completion", head.model, choices, usage, head.created, self._system_fingerprint)
+        )
+
+    def failed(self, error: GatewayError) -> bytes:
+        return error_bytes(error)
 
 
 class CompletionChunk(Struct, frozen=True):
@@ -91,35 +120,39 @@ class CompletionChunk(Struct, frozen=True):
 _FIRST = ChoiceDelta(0, Delta(role="assistant", content=""))
 
 
-class StreamWriter:
-    """Chunks → the bytes of our own stream. Says the role once and first; `usage` is null until the end
-    if the client asked for it, else absent."""
+class ChunkWriter:
+    """The stream. Says the role once and first; `usage` is null until the end if it was asked for, else absent."""
 
-    def __init__(
-        self, *, id: str, model: str, created: int, include_usage: bool, system_fingerprint: str | None = None
-    ) -> None:
-        self._id = id
-        self._model = model
-        self._created = created
+    media_type = "text/event-stream; charset=utf-8"
+    keepalive = KEEPALIVE_EVENT
+
+    def __init__(self, head: Head, *, include_usage: bool, written: bytes = b"") -> None:
+        self._id = head.id
+        self._model = head.model
+        self._created = head.created
         self._include_usage = include_usage
-        self._system_fingerprint: str | UnsetType = UNSET if system_fingerprint is None else system_fingerprint
+        self._system_fingerprint: str | UnsetType = head.system_fingerprint or UNSET
+        self._written = written
         self._has_begun = False
 
-    def events(self, chunk: Chunk) -> bytes:
-        """What a chunk adds to the stream, perhaps nothing."""
-        if chunk.system_fingerprint is not None:
-            self._system_fingerprint = chunk.system_fingerprint
-        events = b"".join(map(self._event_of_choice, chunk.choices))
+    def piece(self, progress: Progress) -> bytes:
+        if progress.system_fingerprint is not None:
+            self._system_fingerprint = progress.system_fingerprint
+        choices = progress.payload
+        # One event a choice; nearly every chunk has one.
+        events = self._event(choices, None) if len(choices) == 1 else b"".join(map(self._event_of_choice, choices))
         if self._has_begun:
             return events
         self._has_begun = True
         return self._event((_FIRST,), None) + events
 
-    def end(self, usage: UsageView) -> bytes:
+    def end(self, charge: Charge) -> bytes:
         """The usage chunk if it was asked for, and the end mark."""
-        if not self._include_usage:
-            return DONE_EVENT
-        return self._event((), usage) + DONE_EVENT
+        usage = self._event((), usage_view(charge)) if self._include_usage else b""
+        return self._written + usage + DONE_EVENT
+
+    def failed(self, _error: GatewayError) -> bytes:
+        return STREAM_FAILURE_EVENT
 
     def _event_of_choice(self, choice: ChoiceDelta) -> bytes:
         return self._event((choice,), None)

@@ -1,10 +1,10 @@
 """Anthropic's Messages API. Pure; each part of the translation has a file of its own.
 
-    anthropic_messages    messages → system and turns          anthropic_answer    answer → Answer
-    anthropic_parts       content parts → blocks               anthropic_stream    events → Chunks
-    anthropic_tools       tools, choice, web search            anthropic_usage     usage → Reported
-    anthropic_schema      JSON schemas                         anthropic_failure   errors → UpstreamFailure
-    anthropic_reasoning   thinking, effort, signatures
+    messages    messages → system and turns          answer    answer → Progress
+    parts       content parts → blocks               stream    events → Progress
+    tools       tools, choice, web search            usage     usage → Reported
+    schema      JSON schemas                         failure   errors → UpstreamFailure
+    reasoning   thinking, effort, signatures         rules     what one model takes
 
 What a model cannot do is refused by name before anything is sent (fields.py lists what no Claude
 model can; the route's rules say the rest). The API version is the one in which models up to 4.6
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from completions.chat.answer import Answer
+from completions.ask import Ask, Reader, Unsupported
 from completions.chat.needs import asked_fields
 from completions.chat.request import Chat, Fields
 from completions.providers.anthropic import reasoning, tools
@@ -25,10 +25,10 @@ from completions.providers.anthropic.failure import failure_of_response
 from completions.providers.anthropic.messages import Conversation, conversation
 from completions.providers.anthropic.parts import Block
 from completions.providers.anthropic.reasoning import Thinking
-from completions.providers.anthropic.rules import Rules
+from completions.providers.anthropic.rules import Rules, rules_of
 from completions.providers.anthropic.schema import closed_schema
 from completions.providers.anthropic.stream import AnthropicStreamDecoder
-from completions.providers.base import CONTEXT_TOKENS_MAX, Unsupported, Untranslatable, unsupported_by
+from completions.providers.base import BodyReader, EventReader, Untranslatable, unsupported_by
 from completions.providers.fields import REFUSED_BY_ANTHROPIC
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
@@ -43,36 +43,34 @@ _encoder = msgspec.json.Encoder()
 
 
 class Anthropic:
-    """See `Adapter`."""
+    """See `Translator`: of chat."""
 
-    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
+    def unsupported(self, ask: Ask, route: Route) -> list[Unsupported]:
+        chat: Chat = ask.content
         refused = [Unsupported(name) for name in sorted(asked_fields(chat) & REFUSED_BY_ANTHROPIC)]
         if missing := unsupported_by(chat, route) + refused:
             return missing
         try:
-            translated(chat, route, chat.named_output_bound or route.max_output_tokens)
+            translated(chat, route, ask.demand.output_tokens or route.max_output_tokens)
         except Untranslatable as stop:
             return [stop.unsupported]
         return []
 
-    def output_tokens_min(self, chat: Chat, route: Route) -> int:
-        return reasoning.output_tokens_min(chat.fields.reasoning, route.rules)
+    def output_tokens_min(self, ask: Ask, route: Route) -> int:
+        return reasoning.output_tokens_min(ask.content.fields.reasoning, rules_of(route))
 
-    def request(
-        self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
-    ) -> UpstreamRequest:
-        body = translated(chat, route, output_bound or route.max_output_tokens)
-        if stream:
+    def request(self, ask: Ask, route: Route, output_bound: int | None) -> UpstreamRequest:
+        body = translated(ask.content, route, output_bound or route.max_output_tokens)
+        if ask.stream:
             body["stream"] = True
         # A base URL is the origin; some write it as far as the version.
         path = "/messages" if route.provider.base_url.endswith("/v1") else "/v1/messages"
-        return UpstreamRequest(path, _headers(secret, stream), _encoder.encode(body))
+        return UpstreamRequest(path, _headers(route.provider.secret, ask.stream), _encoder.encode(body))
 
-    def answer(self, body: bytes, *, context_length: int = CONTEXT_TOKENS_MAX) -> Answer:
-        return answer(body, context_length)
-
-    def decoder(self, *, context_length: int = CONTEXT_TOKENS_MAX) -> AnthropicStreamDecoder:
-        return AnthropicStreamDecoder(context_length)
+    def reader(self, _ask: Ask, route: Route, *, streamed: bool) -> Reader:
+        if streamed:
+            return EventReader(AnthropicStreamDecoder(route.context_length))
+        return BodyReader(answer, route.context_length)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         return failure_of_response(status, headers, body)
@@ -80,7 +78,7 @@ class Anthropic:
 
 def translated(chat: Chat, route: Route, output_bound: int) -> Block:
     """The request's body; raises Untranslatable at the first thing this model or API has no word for."""
-    fields, rules = chat.fields, route.rules
+    fields, rules = chat.fields, rules_of(route)
     thinking = reasoning.thinking(fields.reasoning, rules, output_bound)
     said = conversation(chat.messages, rules, thinking)
     parts: Block = {

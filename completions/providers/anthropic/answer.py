@@ -1,4 +1,4 @@
-"""A whole answer of the Messages API → Answer. Pure.
+"""A whole answer of the Messages API → Progress. Pure.
 
 Server tools (web search) are Anthropic's own business: their blocks are no calls of our client's, what
 they found comes as annotations of the text. A refusal is a 200, with or without words.
@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from completions.chat.answer import Answer, Choice, FunctionCall, Message, ToolCall, message_bytes
+from completions.ask import Progress
+from completions.chat.answer import Choice, FunctionCall, Message, ToolCall, message_bytes
 from completions.providers.anthropic.failure import failure_of_event
 from completions.providers.anthropic.reasoning import FORMAT, place
 from completions.providers.anthropic.usage import reported
@@ -64,19 +65,21 @@ class _AnswerIn(Struct, frozen=True):
 _answer_decoder = msgspec.json.Decoder(_AnswerIn)
 
 
-def answer(body: bytes, context_length: int) -> Answer:
+def answer(body: bytes, context_length: int) -> Progress:
     try:
         said = _answer_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Answer(failure=nonsense(f"a body that is no message: {type(error).__name__}"))
+        return Progress(failure=nonsense(f"a body that is no message: {type(error).__name__}"))
     if said.type == "error":
-        return Answer(failure=failure_of_event(body))
+        return Progress(failure=failure_of_event(body))
     if said.content is None:
-        return Answer(failure=nonsense("a message without content"), provider_ref=said.id)
+        return Progress(failure=nonsense("a message without content"), provider_ref=said.id)
     message = _message(said.content, said)
     finish = finish_reason(said.stop_reason, has_calls=bool(message.tool_calls))
-    return Answer(
-        choices=(Choice(0, message, finish, _NULL),),
+    return Progress(
+        payload=(Choice(0, message, finish, _NULL),),
+        has_output=True,
+        finish_reason=finish,
         reported=reported(said.usage, context_length),
         provider_ref=said.id,
         output_bytes=message_bytes(message),

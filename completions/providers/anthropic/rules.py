@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from completions.routes import Route, RouteRules
+
 ThinkingMode = Literal["adaptive", "enabled", "disabled", "between_tools"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rules(RouteRules, frozen=True, kw_only=True, forbid_unknown_fields=True):
     thinking: tuple[ThinkingMode, ...] = ()  # the types its `thinking` takes; `enabled` is the one with a budget
     thinks_unasked: bool = False  # it thinks when nothing is said about it
     efforts: tuple[Effort, ...] = ()  # the levels of `output_config.effort`
@@ -26,3 +28,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def read_rules(given: Mapping[str, Any]) -> Rules:
     """Raises ValueError, in one line, for what is no rule."""
     return msgspec.convert(given, Rules)
+
+
+NO_PERMISSION = Rules()
+
+
+def rules_of(route: Route) -> Rules:
+    """A route without rules permits nothing."""
+    return route.rules if isinstance(route.rules, Rules) else NO_PERMISSION

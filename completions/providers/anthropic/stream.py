@@ -1,4 +1,4 @@
-"""Events of the Messages API → Chunks. Pure; one decoder per stream.
+"""Events of the Messages API → Progress. Pure; one decoder per stream.
 
 Blocks are numbered over all kinds, our tool calls over calls alone. Events, blocks and deltas of kinds
 we do not know are passed over, as Anthropic asks of its clients. A stream is whole with `message_stop`.
@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from completions.chat.answer import ChoiceDelta, Chunk, Delta, FunctionDelta, ToolCallDelta, delta_bytes
+from completions.ask import Progress
+from completions.chat.answer import ChoiceDelta, Delta, FunctionDelta, ToolCallDelta, delta_bytes
 from completions.providers.anthropic.answer import (
     Citation,
     ContentBlock,
@@ -87,23 +88,23 @@ class AnthropicStreamDecoder:
         self._text_chars = 0
         self._is_ended = False
 
-    def event(self, data: bytes) -> Chunk | None:
+    def event(self, data: bytes) -> Progress | None:
         try:
             return self._meaning(_event_decoder.decode(data), data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Chunk(failure=nonsense(f"an event that is none: {type(error).__name__}"))
+            return Progress(failure=nonsense(f"an event that is none: {type(error).__name__}"))
 
-    def close(self) -> Chunk | None:
-        return None if self.finished else Chunk(failure=cut_off())
+    def close(self) -> Progress | None:
+        return None if self.finished else Progress(failure=cut_off())
 
-    def _meaning(self, event: _Event, data: bytes) -> Chunk | None:
+    def _meaning(self, event: _Event, data: bytes) -> Progress | None:
         match event.type:
             case "content_block_delta":
-                return _chunk(self._delta(event))
+                return _progress(self._delta(event))
             case "content_block_start":
-                return _chunk(self._start(event))
+                return _progress(self._start(event))
             case "content_block_stop":
-                return _chunk(self._stop(event))
+                return _progress(self._stop(event))
             case "message_start":
                 return self._begin(event)
             case "message_delta":
@@ -111,31 +112,38 @@ class AnthropicStreamDecoder:
             case "message_stop":
                 return self._finish()
             case "error":
-                return Chunk(failure=failure_of_event(data))
+                return Progress(failure=failure_of_event(data))
         return None
 
     # --- the message --------------------------------------------------------------------------
 
-    def _begin(self, event: _Event) -> Chunk:
+    def _begin(self, event: _Event) -> Progress:
         said = _message_decoder.decode(event.message)
-        return Chunk(provider_ref=said.id, reported=self._usage.told(said.usage, is_partial=True))
+        return Progress(provider_ref=said.id, reported=self._usage.told(said.usage, is_partial=True))
 
-    def _end(self, event: _Event) -> Chunk:
+    def _end(self, event: _Event) -> Progress:
         said = _end_decoder.decode(event.delta)
         reported = self._usage.told(event.usage, is_partial=False)
         if said.stop_reason is None or self._is_ended:
-            return Chunk(reported=reported)
+            return Progress(reported=reported)
         self._is_ended = True
         refusal = Delta(refusal=refusal_text(said.stop_reason, said.stop_details))
         finish = finish_reason(said.stop_reason, has_calls=bool(self._calls))
         choice = ChoiceDelta(0, refusal, finish)
-        return Chunk(choices=(choice,), reported=reported, output_bytes=delta_bytes(refusal))
+        return Progress(
+            payload=(choice,),
+            has_output=True,
+            output_bytes=delta_bytes(refusal),
+            finish_reason=finish,
+            reported=reported,
+        )
 
-    def _finish(self) -> Chunk | None:
+    def _finish(self) -> Progress | None:
         self.finished = True
         if self._is_ended:
             return None
-        return Chunk(choices=(ChoiceDelta(0, Delta(), finish_reason(None, has_calls=bool(self._calls))),))
+        finish = finish_reason(None, has_calls=bool(self._calls))
+        return Progress(payload=(ChoiceDelta(0, Delta(), finish),), has_output=True, finish_reason=finish)
 
     # --- its blocks ---------------------------------------------------------------------------
 
@@ -217,8 +225,10 @@ class AnthropicStreamDecoder:
         return _raw({**told, "index": self._annotations - 1})
 
 
-def _chunk(delta: Delta | None) -> Chunk | None:
-    return None if delta is None else Chunk(choices=(ChoiceDelta(0, delta),), output_bytes=delta_bytes(delta))
+def _progress(delta: Delta | None) -> Progress | None:
+    if delta is None:
+        return None
+    return Progress(payload=(ChoiceDelta(0, delta),), has_output=True, output_bytes=delta_bytes(delta))
 
 
 def _raw(told: dict[str, Any]) -> dict[str, Raw]:

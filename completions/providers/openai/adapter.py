@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from completions.chat.answer import Answer, Choice, FunctionCall, Message, Reported, ToolCall, message_bytes
+from completions.ask import Ask, Progress, Reader, Reported, Unsupported
+from completions.chat.answer import Choice, FunctionCall, Message, ToolCall, message_bytes
 from completions.chat.needs import asked_fields, gate, sent_fields
 from completions.chat.request import Chat, Reasoning, given
-from completions.providers.base import CONTEXT_TOKENS_MAX, Unsupported, unsupported_by
+from completions.providers.base import BodyReader, EventReader, unsupported_by
 from completions.providers.openai.failure import failure_of_error, failure_of_response
 from completions.providers.openai.stream import FINISH_REASON_CHARS_MAX, OpenAIStreamDecoder, new_call_id
 from completions.providers.openai.usage import reported
@@ -40,36 +41,34 @@ _encoder = msgspec.json.Encoder()
 
 
 class OpenAICompatible:
-    """See `Adapter`."""
+    """See `Translator`: of chat."""
 
     extra_headers: tuple[tuple[str, str], ...] = ()
 
-    def unsupported(self, chat: Chat, route: Route) -> list[Unsupported]:
+    def unsupported(self, ask: Ask, route: Route) -> list[Unsupported]:
+        chat: Chat = ask.content
         missing = unsupported_by(chat, route)
         if chat.fields.reasoning is not None and "reasoning" in route.capabilities:
             missing += untranslatable(chat.fields.reasoning)
         return missing
 
-    def output_tokens_min(self, _chat: Chat, _route: Route) -> int:
+    def output_tokens_min(self, _ask: Ask, _route: Route) -> int:
         return 1
 
-    def request(
-        self, chat: Chat, route: Route, *, output_bound: int | None, stream: bool, secret: str
-    ) -> UpstreamRequest:
-        body = self.fields(chat, route)
+    def request(self, ask: Ask, route: Route, output_bound: int | None) -> UpstreamRequest:
+        body = self.fields(ask.content, route)
         body["model"] = route.upstream_model
-        body["stream"] = stream
-        if stream:
+        body["stream"] = ask.stream
+        if ask.stream:
             body["stream_options"] = _USAGE_PLEASE
         if output_bound is not None:
             body[self.bound_field(route)] = output_bound
-        return UpstreamRequest(PATH, self.headers(secret, stream), _encoder.encode(body))
+        return UpstreamRequest(PATH, self.headers(route.provider.secret, ask.stream), _encoder.encode(body))
 
-    def answer(self, body: bytes, *, context_length: int = CONTEXT_TOKENS_MAX) -> Answer:
-        return answer(body, context_length)
-
-    def decoder(self, *, context_length: int = CONTEXT_TOKENS_MAX) -> OpenAIStreamDecoder:
-        return OpenAIStreamDecoder(context_length)
+    def reader(self, _ask: Ask, route: Route, *, streamed: bool) -> Reader:
+        if streamed:
+            return EventReader(OpenAIStreamDecoder(route.context_length))
+        return BodyReader(answer, route.context_length)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         return failure_of_response(status, headers, body)
@@ -167,14 +166,16 @@ class _AnswerIn(Struct, frozen=True):
 _answer_decoder = msgspec.json.Decoder(_AnswerIn)
 
 
-def answer(body: bytes, context_length: int) -> Answer:
+def answer(body: bytes, context_length: int) -> Progress:
     try:
         said = _answer_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Answer(failure=nonsense(f"a body that is no completion: {type(exc).__name__}"))
+        return Progress(failure=nonsense(f"a body that is no completion: {type(exc).__name__}"))
     choices = tuple(_choice(choice) for choice in said.choices or ())
-    return Answer(
-        choices=choices,
+    return Progress(
+        payload=choices,
+        has_output=True,
+        finish_reason=choices[0].finish_reason if choices else None,
         reported=_reported(said, context_length),
         failure=_failure(said, body),
         provider_ref=said.id,

@@ -1,6 +1,6 @@
 """Errors of OpenAI-compatible providers, by status, body or event → UpstreamFailure. Pure.
 
-Bodies come in many layouts (wire.md B.6, B.7): `error` as object, string or absent; `code` as number
+Bodies come in many layouts: `error` as object, string or absent; `code` as number
 or word; OpenRouter's `metadata.error_type`, `availability`, or both keys right under `error`. They
 carry ids of our own account, so only a cleaned message of a refusal ever goes on to the client.
 """

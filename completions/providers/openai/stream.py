@@ -1,6 +1,6 @@
-"""Events of an OpenAI-compatible stream → Chunks. Pure; one decoder per stream.
+"""Events of an OpenAI-compatible stream → Progress. Pure; one decoder per stream.
 
-Puts right what providers do and clients break on (wire.md A.5): repeated roles, repeated or absent
+Puts right what providers do and clients break on: repeated roles, repeated or absent
 tool-call ids and indexes, finish reasons said twice, `error: null`, lists without indexes, usage in
 any chunk. Names the provider's own fields nowhere, so they cannot leak.
 """
@@ -10,7 +10,8 @@ import secrets
 import msgspec
 from msgspec import Raw, Struct
 
-from completions.chat.answer import ChoiceDelta, Chunk, Delta, FunctionDelta, Reported, ToolCallDelta, delta_bytes
+from completions.ask import Progress, Reported
+from completions.chat.answer import ChoiceDelta, Delta, FunctionDelta, ToolCallDelta, delta_bytes
 from completions.chat.request import given
 from completions.providers.openai.failure import failure_of_error
 from completions.providers.openai.usage import reported
@@ -78,17 +79,22 @@ class OpenAIStreamDecoder:
         self._context_length = context_length
         self._choices: dict[int, _ChoiceState] = {}
 
-    def event(self, data: bytes) -> Chunk | None:
+    def event(self, data: bytes) -> Progress | None:
         if data.strip() == DONE:
             return self._done()
         try:
             said = _chunk_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            return Chunk(failure=nonsense(f"an event that is no chunk: {type(exc).__name__}"))
+            return Progress(failure=nonsense(f"an event that is no chunk: {type(exc).__name__}"))
         failure = _failure(said, data)
         choices = [known for choice in said.choices or () if (known := self._choice(choice, failure)) is not None]
-        return Chunk(
-            choices=tuple(choices),
+        finish_reason = None
+        for choice in choices:
+            finish_reason = choice.finish_reason or finish_reason
+        return Progress(
+            payload=tuple(choices),
+            has_output=bool(choices),
+            finish_reason=finish_reason,
             reported=self._reported(said.usage),
             failure=failure,
             provider_ref=said.id,
@@ -96,19 +102,19 @@ class OpenAIStreamDecoder:
             output_bytes=sum([delta_bytes(choice.delta) for choice in choices]),
         )
 
-    def close(self) -> Chunk | None:
+    def close(self) -> Progress | None:
         if self.finished:
             return None
         self.finished = bool(self._choices) and all(state.finish_reason for state in self._choices.values())
-        return None if self.finished else Chunk(failure=cut_off())
+        return None if self.finished else Progress(failure=cut_off())
 
-    def _done(self) -> Chunk | None:
+    def _done(self) -> Progress | None:
         self.finished = True
         if not self._choices:
-            return Chunk(failure=nonsense("a stream without a choice"))
+            return Progress(failure=nonsense("a stream without a choice"))
         missing = [(index, state) for index, state in self._choices.items() if state.finish_reason is None]
-        ends = (ChoiceDelta(index, _EMPTY, state.finish(state.likely_finish_reason())) for index, state in missing)
-        return Chunk(choices=tuple(ends)) if missing else None
+        ends = [ChoiceDelta(index, _EMPTY, state.finish(state.likely_finish_reason())) for index, state in missing]
+        return Progress(payload=tuple(ends), has_output=True, finish_reason=ends[-1].finish_reason) if ends else None
 
     def _choice(self, said: _ChoiceIn, failure: UpstreamFailure | None) -> ChoiceDelta | None:
         state = self._choices.get(said.index)

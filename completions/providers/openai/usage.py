@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from billing.pricing.money import Usage
-from completions.chat.answer import Reported
+from completions.ask import Reported
 from completions.chat.request import given
 from completions.providers.base import problem_of
 

@@ -1,0 +1,177 @@
+"""Before a provider: find the routes, keep the rate limits, and commit the hold. Without one there is no way to any.
+
+`open` is the only door to a Call, and a Call the only ticket to a provider.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from accounts.principals import Principal
+from billing.ledger import Held, LedgerUnavailable, Refused, Reserve, Writer
+from billing.pricing.money import CreditRate
+from completions import errors
+from completions.ask import Ask
+from completions.calls import failures
+from completions.calls.bounds import Dearest, cost_bound, likely_prompt_tokens, output_bound
+from completions.calls.call import Call
+from completions.calls.circuits import Circuits
+from completions.calls.idempotency import Claim
+from completions.calls.limits import Limiter, Permit, rate_limited
+from completions.providers import kinds
+from completions.routes import Catalog, Route
+
+RETRY_AFTER_S = 1
+
+_AUTHORITY_LOST: dict[str, Callable[[], errors.GatewayError]] = {
+    "organization_suspended": lambda: errors.OrganizationSuspended("This organization is suspended."),
+    "revoked_api_key": lambda: errors.RevokedApiKey("This API key has been revoked."),
+    "expired_api_key": lambda: errors.ExpiredApiKey("This API key has expired."),
+    "no_wallet": errors.InternalError,
+}
+
+
+class Terms:
+    """What can be asked and what a credit is worth, in force for this process. Whoever loads the catalog puts it here;
+    a call keeps what it began with."""
+
+    def __init__(self, rate: CreditRate) -> None:
+        self.catalog = Catalog({})
+        self.rate = rate
+
+
+class Holds:
+    """`output_floor_tokens`: the least output bound that is worth a call whose client named none. `hold_life_s`: after
+    that long an open hold is the sweeper's."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        circuits: Circuits,
+        limiter: Limiter,
+        writer: Writer,
+        *,
+        output_floor_tokens: int,
+        hold_life_s: float,
+    ) -> None:
+        self._terms = terms
+        self._circuits = circuits
+        self._limiter = limiter
+        self._writer = writer
+        self._output_floor_tokens = output_floor_tokens
+        self._hold_life_s = hold_life_s
+
+    async def open(self, principal: Principal, ask: Ask, provider: str | None, claim: Claim | None) -> Call:
+        """A call that may go to its provider; from here on its end closes it. The hold covers the dearest of the routes
+        that may come to serve the call. A claim that comes to no call is free again, whatever the reason.
+
+        Raises ModelNotFound, UnknownProvider, ModelNotAllowed, UnsupportedParameter, OutOfRange, ProviderUnavailable,
+        RateLimited, InsufficientCredits, LedgerUnavailable, and what the books say of a key that was revoked meanwhile.
+        """
+        try:
+            routes = self._routes(principal, ask, provider)
+            if not any(self._circuits.may_enter(route.provider.name) for route in routes):
+                raise failures.of_open_circuits(self._circuits, routes).error  # spares the ledger a hold
+            hold_id = new_hold_id()
+            permit = await self._admit(principal, ask, hold_id)
+            try:
+                call = await self._reserve(principal, ask, routes, hold_id)
+            except BaseException:
+                if permit is not None:
+                    await self._limiter.release(permit, 0)
+                raise
+        except BaseException:
+            if claim is not None:
+                await claim.drop()
+            raise
+        call.permit, call.claim = permit, claim
+        return call
+
+    def _routes(self, principal: Principal, ask: Ask, provider: str | None) -> tuple[Route, ...]:
+        """The routes that can do what is asked, best first; the first one's refusal if none can."""
+        routes = self._terms.catalog.resolve(ask.model, provider)
+        if principal.models is not None and ask.model not in principal.models:
+            raise errors.ModelNotAllowed(ask.model)
+        refusals = [(route, refusal(ask, route)) for route in routes]
+        able = tuple(route for route, refused in refusals if refused is None)
+        if not able and (refused := refusals[0][1]):
+            raise refused
+        return able
+
+    async def _admit(self, principal: Principal, ask: Ask, hold_id: UUID) -> Permit | None:
+        """The key's rate limits; None for a caller without any."""
+        if principal.rate_limits is None or principal.key_id is None:
+            return None
+        tokens = likely_prompt_tokens(ask.demand.prompt_tokens_max) + (ask.demand.output_tokens or 0)
+        permit = await self._limiter.admit(principal.key_id, principal.rate_limits, tokens, hold_id.hex)
+        if permit.verdict.refused_by is not None:
+            raise rate_limited(permit)
+        return permit
+
+    async def _reserve(self, principal: Principal, ask: Ask, routes: tuple[Route, ...], hold_id: UUID) -> Call:
+        """Hold the most that the call may cost; where the balance covers less, lower the output bound to what it does,
+        if the client named none."""
+        demand, rate = ask.demand, self._terms.rate
+        floor = self._output_floor_tokens
+        for route in routes:
+            translator = kinds.translator(route.provider.kind, ask.operation)
+            floor = max(floor, translator.output_tokens_min(ask, route))
+        tokens_max = min([output_bound(demand, route, floor) for route in routes])
+        tokens_min = tokens_max if demand.output_tokens is not None else min(tokens_max, floor)
+        bound = Dearest(tuple([cost_bound(demand, route) for route in routes]))
+        command = Reserve(
+            wallet_id=principal.organization_id,
+            hold_id=hold_id,
+            key_id=principal.key_id,
+            user_id=principal.user_id,
+            model=routes[0].model,
+            price_id=routes[0].price.id,
+            provider=routes[0].provider.name,
+            amount=rate.micro(bound.pico(tokens_max)),
+            floor=rate.micro(bound.pico(tokens_min)),
+            life_s=self._hold_life_s,
+            rate_id=rate.id,
+        )
+        try:
+            outcome = await self._writer.submit(command)
+        except LedgerUnavailable as error:
+            raise errors.LedgerUnavailable(retry_after_s=RETRY_AFTER_S) from error
+        if isinstance(outcome, Refused):
+            raise refused_by_books(outcome, bound, tokens_max, rate)
+        assert isinstance(outcome, Held)
+        if outcome.amount < command.amount:
+            tokens_max = bound.affordable_tokens(rate.affordable_pico(outcome.amount), tokens_max)
+        return Call(hold_id, principal, ask, routes, rate, tokens_max)
+
+
+def refusal(ask: Ask, route: Route) -> errors.GatewayError | None:
+    """Why a route cannot take this request; None if it can."""
+    if fields := kinds.translator(route.provider.kind, ask.operation).unsupported(ask, route):
+        return errors.UnsupportedParameter(route.provider.name, fields[0].field, ask.model, fields[0].why)
+    named, field, limit = ask.demand.output_tokens, ask.demand.output_field, route.max_output_tokens
+    if named is not None and named > limit:
+        return errors.OutOfRange(f"'{field}' must be at most {limit} for '{ask.model}', not {named}.", param=field)
+    return None
+
+
+def refused_by_books(refused: Refused, bound: Dearest, tokens_max: int, rate: CreditRate) -> errors.GatewayError:
+    if refused.reason not in ("credits", "key_limit"):
+        return _AUTHORITY_LOST[refused.reason]()
+    available = max(0, refused.available)
+    return errors.InsufficientCredits(
+        limit_source=refused.reason,
+        required_micro=refused.required,
+        available_micro=available,
+        affordable_output_tokens=bound.affordable_tokens(rate.affordable_pico(available), tokens_max),
+    )
+
+
+def new_hold_id() -> UUID:
+    """A UUIDv7: unique without asking the database, and in the order of time for its indexes."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10))
+    value = (milliseconds << 80) | random
+    value = value & ~(0xF << 76) | (7 << 76)
+    value = value & ~(0x3 << 62) | (2 << 62)
+    return UUID(int=value)
