@@ -94,12 +94,12 @@ FROM bench_calls(%(first)s, %(last)s, %(rows)s, %(tenants)s, %(keys)s, %(ends)s)
     "billing_usage": """
 INSERT INTO billing_usage (hold_id, wallet_id, key_id, recorded_at, model, provider, provider_ref, price_id, streamed,
     cancelled, estimated, finish_reason, error_code, prompt_tokens, completion_tokens, cached_tokens,
-    cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, images,
-    web_searches, cost_pico, charged, attempts, first_token_ms, latency_ms, reconciliation, reconcile_at,
+    cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens,
+    cost_pico, charged, attempts, first_token_ms, latency_ms, reconciliation, reconcile_at,
     reconcile_attempts)
 SELECT hold_id, wallet_id, key_id, at, model, 'openrouter', 'gen-' || n, price_id, n %% 3 = 0, false, false,
        CASE WHEN n %% 50 = 1 THEN 'error' ELSE 'stop' END, CASE WHEN n %% 50 = 1 THEN 'unavailable' ELSE '' END,
-       100 + n %% 4000, 20 + n %% 400, 0, 0, 0, 0, 0, 0, 0, 0, charge * 9500, charge,
+       100 + n %% 4000, 20 + n %% 400, 0, 0, 0, 0, 0, 0, charge * 9500, charge,
        '[{"provider": "openrouter", "outcome": "ok", "milliseconds": 900}]', 300, 900,
        CASE WHEN t = 0 AND n > %(due_from)s THEN 'pending' ELSE 'matched' END,
        CASE WHEN t = 0 AND n > %(due_from)s THEN at END, 0

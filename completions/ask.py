@@ -30,7 +30,7 @@ class Demand(Struct, frozen=True, kw_only=True):
     output_field: str = ""  # how the client calls that bound
     has_output: bool = True  # False: nothing is held for output (embeddings)
     may_write_cache: bool = False
-    units: tuple[tuple[str, int], ...] = ()  # price classes that are no tokens, and how often: ("web_search", 10)
+    units: Mapping[str, int] = {}  # what is counted beside tokens, by the name of its count: {"web_searches": 10}
 
 
 class Ask(Struct, frozen=True):

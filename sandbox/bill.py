@@ -54,8 +54,7 @@ def measured(question: Question, answer: Answer, directive: Directive) -> money.
         reasoning_tokens=_first(directive.reasoning, len(answer.reasoning)),
         audio_input_tokens=_first(directive.audio, question.attached_tokens("audio")),
         audio_output_tokens=spoken,
-        images=question.pictures,
-        web_searches=_first(directive.searches, question.searches),
+        units=money.units(images=question.pictures, web_searches=_first(directive.searches, question.searches)),
     )
 
 

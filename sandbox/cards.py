@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from billing.pricing import money
+from billing.pricing.classes import NAMES
 
 CATALOG = Path(__file__).resolve().parents[1] / "catalog.toml"
 
@@ -93,7 +94,7 @@ def _price(base: dict[str, Decimal], tiers: list[dict[str, Decimal]]) -> money.P
 
 
 def _tier(base: dict[str, Decimal], tier: dict[str, Decimal]) -> money.Tier:
-    figures = {name: value for name, value in tier.items() if name in money.CLASSES}
+    figures = {name: value for name, value in tier.items() if name in NAMES}
     return money.Tier(int(tier["above_prompt_tokens"]), money.rates_from_usd({**base, **figures}))
 
 

@@ -1,10 +1,10 @@
 """Catalog rows for tests: a provider, models and routes with the prices of the public API's own example."""
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from billing.models import Price
+from billing.pricing import money
 from completions.models import Model, Provider, Route
 
 MINI = "openai/gpt-4.1-mini"
@@ -17,9 +17,8 @@ def make_provider(name: str = "openrouter", **fields: Any) -> Provider:
 
 def make_price(**fields: Any) -> Price:
     figures = {"input": "0.40", "output": "1.60", "cache_read": "0.10", "web_search": "0.01", **fields}
-    return Price.objects.create(
-        version=1, **{name: Decimal(value) if isinstance(value, str) else value for name, value in figures.items()}
-    )
+    columns = {name: figures.pop(name) for name in ("tiers",) if name in figures}
+    return Price.objects.create(version=1, rates=money.stored_rates(figures), **columns)
 
 
 def make_route(model: str = MINI, provider: Provider | None = None, **fields: Any) -> Route:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from decimal import Decimal
 from threading import Barrier
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -146,5 +145,6 @@ def make_receipt(**given: Any) -> Receipt:
 
 def price_id() -> int:
     """A price of 1 and 2 USD per million tokens; the same one for everybody."""
-    found = Price.objects.filter(version=1, input=Decimal(1), output=Decimal(2)).order_by("pk").first()
-    return (found or Price.objects.create(version=1, input=Decimal(1), output=Decimal(2))).pk
+    rates = {"input": "1.000000", "output": "2.000000"}
+    found = Price.objects.filter(version=1, rates=rates).order_by("pk").first()
+    return (found or Price.objects.create(version=1, rates=rates)).pk

@@ -59,7 +59,7 @@ def operator(db: None) -> Client:
 @pytest.fixture
 def a_call(db: None) -> uuid.UUID:
     account = open_account("Acme", "alice@example.com", credits_micro=10_000, actor="test")
-    price = Price.objects.create(version=1, input="0.40", output="1.60")
+    price = Price.objects.create(version=1, rates={"input": "0.400000", "output": "1.600000"})
     hold_id = uuid.uuid4()
     wallet_id, key_id = account.organization.pk, account.key.pk
     reserve = Reserve(

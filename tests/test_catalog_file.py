@@ -55,8 +55,8 @@ def test_a_file_becomes_rows():
     assert (route.provider.name, route.provider.kind, route.provider.base_url) == ("openrouter", "openrouter", "")
     assert (route.priority, route.enabled, route.capabilities, route.rules) == (0, True, ["tools", "image_input"], {})
     assert (route.context_length, route.max_output_tokens) == (1_047_576, 32_768)
-    assert (price_of().version, price_of().input, price_of().output) == (1, Decimal("0.40"), Decimal("1.60"))
-    assert (price_of().cache_read, price_of().cache_write_5m) == (Decimal("0.10"), None)
+    assert price_of().version == 1
+    assert price_of().usd == {"input": Decimal("0.40"), "output": Decimal("1.60"), "cache_read": Decimal("0.10")}
 
 
 @pytest.mark.django_db
@@ -70,9 +70,9 @@ def test_a_changed_price_is_a_new_version_and_the_old_one_stays():
     load()
     before = price_of()
     assert load(price="price = { input = 0.50, output = 1.60 }") == (0, 1, 2, 1)
-    assert (price_of().version, price_of().input, price_of().cache_read) == (2, Decimal("0.50"), None)
+    assert (price_of().version, price_of().usd["input"], price_of().usd.get("cache_read")) == (2, Decimal("0.50"), None)
     before.refresh_from_db()
-    assert (before.version, before.input) == (1, Decimal("0.40"))
+    assert (before.version, before.usd["input"]) == (1, Decimal("0.40"))
 
 
 @pytest.mark.django_db

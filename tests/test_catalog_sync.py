@@ -220,9 +220,9 @@ def test_applying_makes_a_new_price_version_once():
     dearer = theirs(prompt="0.0000005", overrides=[{"min_prompt_tokens": 9, "prompt": "0.0000006"}])
     assert compared(dearer, apply=True).applied == 1
     price = Route.objects.get().price
-    assert (price.version, price.input, price.output) == (2, Decimal("0.5"), Decimal("1.6"))
+    assert (price.version, price.usd["input"], price.usd["output"]) == (2, Decimal("0.5"), Decimal("1.6"))
     assert price.tiers == [{"above_prompt_tokens": 9, "input": "0.600000"}]
-    assert Price.objects.get(pk=route.price_id).input == Decimal("0.4")
+    assert Price.objects.get(pk=route.price_id).usd["input"] == Decimal("0.4")
     again = compared(dearer, apply=True)
     assert (again.differences, again.applied, Price.objects.count()) == ([], 0, 2)
 

@@ -144,7 +144,7 @@ def test_one_too_many_without_a_reference_shows_as_drift_and_as_a_loss(
 def test_web_searches_are_billed_apart(claude: SandboxServer, today: date) -> None:
     ask_claude(claude, "searches=2")
     usage = booked(Tenant(OPENING))
-    Usage.objects.filter(pk=usage.pk).update(web_searches=2, cost_pico=165_000_000 + 2 * 10**10)
+    Usage.objects.filter(pk=usage.pk).update(units={"web_searches": 2}, cost_pico=165_000_000 + 2 * 10**10)
     days.compare([today])
     found = {model: (row.expected_usd, row.reported_usd) for model, row in rows().items()}
     assert found == {

@@ -68,11 +68,14 @@ def test_an_entry_cannot_be_changed_through_the_orm(tenant: Tenant) -> None:
 
 def test_a_price_cannot_be_changed_through_the_orm(tenant: Tenant) -> None:
     price = Price.objects.get(pk=tenant.price_id)
-    price.input = Decimal(0)
+    price.rates = {"input": "0.000000", "output": "0.000000"}
     assert refused_by_orm(price.save) == "billing_price is append-only: UPDATE refused"
-    assert refused_by_orm(lambda: Price.objects.update(output=0)) == "billing_price is append-only: UPDATE refused"
+    assert (
+        refused_by_orm(lambda: Price.objects.update(rates={"input": "1.000000", "output": "0.000000"}))
+        == "billing_price is append-only: UPDATE refused"
+    )
     assert refused_by_orm(price.delete) == "billing_price is append-only: DELETE refused"
-    assert Price.objects.get(pk=tenant.price_id).input == Decimal(1)
+    assert Price.objects.get(pk=tenant.price_id).usd == {"input": Decimal(1), "output": Decimal(2)}
 
 
 # --- Holds resolve once -----------------------------------------------------------------------

@@ -517,8 +517,7 @@ def test_the_usage_row_of_a_call_says_what_was_consumed() -> None:
         reasoning_tokens=40,
         audio_input_tokens=50,
         audio_output_tokens=60,
-        images=7,
-        web_searches=8,
+        units={"images": 7, "web_searches": 8},
     )
     attempts = ({"provider": "a", "outcome": "timeout", "milliseconds": 30},)
     receipt = {

@@ -19,6 +19,8 @@ from billing.pricing.money import (
     pico_per_token,
     pico_per_unit,
     rates_from_usd,
+    stored_rates,
+    units,
     usd,
 )
 from tests.profiles import examples
@@ -146,7 +148,7 @@ def test_more_reasoning_than_completion_is_billed_as_reported() -> None:
 
 
 def test_images_searches_and_the_request_itself_are_units() -> None:
-    usage = Usage(images=2, web_searches=3)
+    usage = Usage(units=units(images=2, web_searches=3))
     assert lines(usage, FULL) == [
         ("image", 2, 10_000_000_000),
         ("web_search", 3, 30_000_000_000),
@@ -219,9 +221,7 @@ def test_a_stored_tier_replaces_only_what_it_names() -> None:
     row = PriceRow(
         id=7,
         version=3,
-        input=Decimal("1.25"),
-        output=Decimal("10.00"),
-        cache_read=Decimal("0.125"),
+        rates=stored_rates({"input": "1.25", "output": "10.00", "cache_read": "0.125"}),
         tiers=[
             {"above_prompt_tokens": 400_000, "input": "5.00"},
             {"above_prompt_tokens": 200_000, "input": "2.50", "output": "15.00"},
@@ -276,8 +276,7 @@ usages = st.builds(
     reasoning_tokens=quantities,
     audio_input_tokens=quantities,
     audio_output_tokens=quantities,
-    images=st.integers(0, 20),
-    web_searches=st.integers(0, 20),
+    units=st.builds(units, images=st.integers(0, 20), web_searches=st.integers(0, 20)),
 )
 picos = st.integers(0, 10**9)
 maybe = st.none() | picos
@@ -354,7 +353,9 @@ def test_no_token_is_lost_and_none_is_billed_twice(usage: Usage, price: Price) -
 @given(usages, prices, st.sampled_from(["completion_tokens", "images", "web_searches"]), st.integers(1, 1_000))
 def test_more_usage_never_costs_less(usage: Usage, price: Price, name: str, more: int) -> None:
     # Not of the prompt: a longer one may reach a tier that an operator made cheaper.
-    larger = Usage(
-        **{**{field: getattr(usage, field) for field in usage.__struct_fields__}, name: getattr(usage, name) + more}
-    )
+    counts = {field: getattr(usage, field) for field in usage.__struct_fields__}
+    if name in counts:
+        larger = Usage(**counts | {name: counts[name] + more})
+    else:
+        larger = Usage(**counts | {"units": usage.units | {name: usage.units.get(name, 0) + more}})
     assert cost_pico(larger, price) >= cost_pico(usage, price)

@@ -139,7 +139,7 @@ def test_pictures_are_counted_into_the_usage() -> None:
         "usage": {"prompt_tokens": 1, "completion_tokens": 2},
     }
     said = answer(msgspec.json.encode(body))
-    assert said.reported.usage == Usage(prompt_tokens=1, completion_tokens=2, images=2)
+    assert said.reported.usage == Usage(prompt_tokens=1, completion_tokens=2, units={"images": 2})
 
 
 def test_empty_lists_and_nulls_are_not_shown() -> None:

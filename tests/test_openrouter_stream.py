@@ -295,7 +295,7 @@ def test_delivered_pictures_are_counted_into_the_usage() -> None:
     assert chunk is not None
     assert chunk.reported is not None
     assert chunk.reported.usage is not None
-    assert chunk.reported.usage.images == 2
+    assert chunk.reported.usage.units == {"images": 2}
 
 
 def test_log_probabilities_pass() -> None:
@@ -418,7 +418,7 @@ def test_usage_with_every_detail() -> None:
             reasoning_tokens=30,
             audio_input_tokens=5,
             audio_output_tokens=7,
-            web_searches=2,
+            units={"web_searches": 2},
         ),
         Decimal("0.0076509169000000005"),
     )
@@ -428,7 +428,7 @@ def test_usage_with_null_details_and_the_overviews_name_for_searches() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "prompt_tokens_details": None}
     assert reported(usage) == Reported(Usage(prompt_tokens=1, completion_tokens=2))
     usage["server_tool_use"] = {"web_search_requests": 3}
-    assert reported(usage) == Reported(Usage(prompt_tokens=1, completion_tokens=2, web_searches=3))
+    assert reported(usage) == Reported(Usage(prompt_tokens=1, completion_tokens=2, units={"web_searches": 3}))
 
 
 @pytest.mark.parametrize("cost", [-0.1, "free", None, 10**9, True])

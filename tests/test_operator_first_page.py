@@ -49,7 +49,7 @@ def account(name: str = "Acme", credits_micro: int = 10_000) -> Account:
 
 def call(of: Account, charged: int = 2_400, *, settle: bool = True, error: str = "") -> uuid.UUID:
     """2.28e-5 USD of cost: 2,280 micro-credits at par."""
-    price = Price.objects.create(version=1, input=Decimal("0.40"), output=Decimal("1.60"))
+    price = Price.objects.create(version=1, rates={"input": "0.400000", "output": "1.600000"})
     hold_id, wallet_id = uuid.uuid4(), of.organization.pk
     shared = {"wallet_id": wallet_id, "hold_id": hold_id, "key_id": of.key.pk}
     reserve = Reserve(

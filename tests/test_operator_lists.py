@@ -59,7 +59,7 @@ def url(label: str, view: str = "changelist", *args: object) -> str:
 
 
 def call(of: Account) -> uuid.UUID:
-    price = Price.objects.create(version=1, input=Decimal("0.40"), output=Decimal("1.60"))
+    price = Price.objects.create(version=1, rates={"input": "0.400000", "output": "1.600000"})
     hold_id = uuid.uuid4()
     shared = {"wallet_id": of.organization.pk, "hold_id": hold_id, "key_id": of.key.pk}
     reserve = Reserve(

@@ -73,7 +73,7 @@ def test_confirmed_it_is_in_force_at_once(dora, route):
     form = open_form(dora, route) | {"output": "2", "cache_read": "", "confirmed": "1"}
     assert dora.post(url(route), form).status_code == 302
     route.refresh_from_db()
-    assert (route.price.version, route.price.output, route.price.cache_read) == (2, Decimal(2), None)
+    assert (route.price.version, route.price.usd["output"], route.price.usd.get("cache_read")) == (2, Decimal(2), None)
     change = PriceChange.objects.get()
     assert (change.requested_by.email, change.reason) == ("dora@example.com", "dearer upstream")
 

@@ -35,7 +35,7 @@ def charge() -> ExtraCharge:
     """Of a call that was charged 2,400 and cost 1,000 more; the wallet has 7,600 left."""
     account = open_account("Acme", "alice@example.com", credits_micro=10_000, actor="test")
     wallet_id, hold_id = account.organization.pk, uuid.uuid4()
-    price = Price.objects.create(version=1, input="0.40", output="1.60")
+    price = Price.objects.create(version=1, rates={"input": "0.400000", "output": "1.600000"})
     reserve = Reserve(
         wallet_id=wallet_id,
         hold_id=hold_id,

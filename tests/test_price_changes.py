@@ -40,7 +40,7 @@ def schedule(route: Route, dora: User, usd: dict[str, Decimal] = DEAR, **more: o
 
 def figures(route: Route) -> tuple[int, Decimal]:
     route = Route.objects.select_related("price").get(pk=route.pk)
-    return route.price.version, route.price.input
+    return route.price.version, route.price.usd["input"]
 
 
 def test_what_changes_is_told_class_by_class(route):
@@ -57,7 +57,7 @@ def test_a_change_from_now_on_is_a_new_version_at_once(route, dora):
     assert figures(route) == (2, Decimal("0.50"))
     assert change.applied_at is not None
     old.refresh_from_db()
-    assert (old.version, old.input) == (1, Decimal("0.40"))
+    assert (old.version, old.usd["input"]) == (1, Decimal("0.40"))
     assert list(AuditEntry.objects.order_by("pk").values_list("actor", "action", "reason")) == [
         ("dora@example.com", "price.schedule", "the provider's new list"),
         ("dora@example.com", "price.apply", "the provider's new list"),

@@ -17,6 +17,7 @@ import msgspec
 
 from billing.ledger import kernel
 from billing.ledger.kernel import AnyCommand, Books, Outcome, Post
+from billing.pricing import money
 
 Row = tuple[Any, ...]
 NUL = rb"\u0000"  # as JSON says it
@@ -132,21 +133,37 @@ SELECT * FROM json_to_recordset(%s::json) AS x(wallet_id uuid, seq bigint, kind 
     balance_after bigint, hold_id uuid, idempotency_key text, actor text, reason text, created_at timestamptz)
 """
 
-INSERT_USAGE = """
-INSERT INTO billing_usage (hold_id, wallet_id, key_id, user_id, recorded_at, model, provider, provider_ref, price_id,
-    streamed, cancelled, estimated, finish_reason, error_code, prompt_tokens, completion_tokens, cached_tokens,
-    cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, images,
-    web_searches, cost_pico, reported_cost_usd, charged, attempts, first_token_ms, latency_ms, reconciliation,
-    billed_cost_usd, reconcile_at, reconcile_attempts)
-SELECT x.*, 0 FROM json_to_recordset(%s::json) AS x(hold_id uuid, wallet_id uuid, key_id uuid, user_id bigint,
-    recorded_at timestamptz, model text, provider text, provider_ref text, price_id bigint, streamed boolean,
-    cancelled boolean, estimated boolean, finish_reason text, error_code text, prompt_tokens bigint,
-    completion_tokens bigint, cached_tokens bigint, cache_write_5m_tokens bigint, cache_write_1h_tokens bigint,
-    reasoning_tokens bigint, audio_input_tokens bigint, audio_output_tokens bigint, images bigint,
-    web_searches bigint, cost_pico bigint, reported_cost_usd numeric, charged bigint, attempts jsonb,
-    first_token_ms integer, latency_ms integer, reconciliation text, billed_cost_usd numeric,
-    reconcile_at timestamptz)
-"""
+USAGE_COLUMNS = {
+    "hold_id": "uuid",
+    "wallet_id": "uuid",
+    "key_id": "uuid",
+    "user_id": "bigint",
+    "recorded_at": "timestamptz",
+    "model": "text",
+    "provider": "text",
+    "provider_ref": "text",
+    "price_id": "bigint",
+    "streamed": "boolean",
+    "cancelled": "boolean",
+    "estimated": "boolean",
+    "finish_reason": "text",
+    "error_code": "text",
+    **dict.fromkeys(money.TOKEN_FIELDS, "bigint"),
+    "units": "jsonb",
+    "cost_pico": "bigint",
+    "reported_cost_usd": "numeric",
+    "charged": "bigint",
+    "attempts": "jsonb",
+    "first_token_ms": "integer",
+    "latency_ms": "integer",
+    "reconciliation": "text",
+    "billed_cost_usd": "numeric",
+    "reconcile_at": "timestamptz",
+}
+INSERT_USAGE = f"""
+INSERT INTO billing_usage ({", ".join(USAGE_COLUMNS)}, reconcile_attempts)
+SELECT x.*, 0 FROM json_to_recordset(%s::json) AS x({", ".join(map(" ".join, USAGE_COLUMNS.items()))})
+"""  # noqa: S608 - of constants
 
 
 class Batch:

@@ -1,53 +1,43 @@
 from decimal import Decimal
-from typing import Any
 
 from django.db import models
 
 from billing.pricing import money
-
-
-def usd_per_million(**options: Any) -> models.DecimalField:
-    return models.DecimalField(max_digits=20, decimal_places=6, **options)
-
-
-def usd_per_unit(**options: Any) -> models.DecimalField:
-    return models.DecimalField(max_digits=20, decimal_places=12, null=True, blank=True, **options)
+from billing.pricing.classes import NAMES
 
 
 class Price(models.Model):
-    """One immutable version of what a route costs us: USD per million tokens, or per unit."""
+    """One immutable version of what a route costs us: USD per million tokens, or each, by price class.
+
+    `rates` are decimal strings (`money.stored_rates` makes them), and a CHECK of migration 0029 keeps them so: JSON has
+    no decimals of its own, and a new class needs no column.
+    """
 
     version = models.PositiveIntegerField()
-    input = usd_per_million()
-    output = usd_per_million()
-    cache_read = usd_per_million(null=True, blank=True)
-    cache_write_5m = usd_per_million(null=True, blank=True)
-    cache_write_1h = usd_per_million(null=True, blank=True)
-    reasoning = usd_per_million(null=True, blank=True)
-    audio_input = usd_per_million(null=True, blank=True)
-    audio_output = usd_per_million(null=True, blank=True)
-    image = usd_per_unit()
-    request = usd_per_unit()
-    web_search = usd_per_unit()
+    rates = models.JSONField()  # {"input": "0.400000", "web_search": "0.010000000000", ...}
     # [{"above_prompt_tokens": 200000, "input": "2.50", ...}]: what a longer prompt pays instead.
     tiers = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
-        figures = [f"{Decimal(figure).normalize():f}" for figure in (self.input, self.output)]
+        figures = [f"{self.usd[name].normalize():f}" for name in ("input", "output")]
         return f"v{self.version}: {figures[0]} in, {figures[1]} out (USD per million tokens)"
 
-    def rates(self, overrides: dict[str, str]) -> money.Rates:
-        """The rates in picodollars, with a tier's own figures in place of the base ones."""
-        return money.rates_from_usd({name: overrides.get(name, getattr(self, name)) for name in money.CLASSES})
+    @property
+    def usd(self) -> dict[str, Decimal]:
+        """The classes that have a figure, in their order: USD per million tokens, or each."""
+        return {name: Decimal(self.rates[name]) for name in NAMES if name in self.rates}
 
     def to_struct(self) -> money.Price:
         tiers = sorted(self.tiers, key=lambda tier: tier["above_prompt_tokens"])
         return money.Price(
             id=self.pk,
             version=self.version,
-            base=self.rates({}),
-            tiers=tuple(money.Tier(tier["above_prompt_tokens"], self.rates(tier)) for tier in tiers),
+            base=money.rates_from_usd(self.rates),
+            # A tier's own figures take the place of the base ones.
+            tiers=tuple(
+                money.Tier(tier["above_prompt_tokens"], money.rates_from_usd(self.rates | tier)) for tier in tiers
+            ),
         )
 
 

@@ -5,47 +5,27 @@ decimals of "USD per million tokens" exact. A cost is an integer of picodollars.
 an integer of micro-credits, rounded up once per call.
 """
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from functools import lru_cache
-from operator import mul
+from itertools import compress, repeat
+from operator import attrgetter, mul
+from typing import Any
 
 import msgspec
+
+from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTALS, by_class, total_of
 
 PICO = 10**12
 MICRO = 10**6
 
-TOKEN_CLASSES = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "reasoning",
-    "audio_input",
-    "audio_output",
-)
-UNIT_CLASSES = ("image", "request", "web_search")
-CLASSES = TOKEN_CLASSES + UNIT_CLASSES
-# The same in the order of a receipt.
-LINES = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "audio_input",
-    "reasoning",
-    "audio_output",
-    "image",
-    "web_search",
-    "request",
-)
-
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider says a call consumed. Tokens, with OpenAI's meaning of the totals:
-    `prompt_tokens` includes cached, written and audio ones, `completion_tokens` reasoning and audio."""
+    `prompt_tokens` includes cached, written and audio ones, `completion_tokens` reasoning and audio.
+
+    `units` has what is counted and has no field here, by the `counted_as` of its price class; no zeros."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,8 +35,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
-    images: int = 0
-    web_searches: int = 0
+    units: dict[str, int] = {}
 
     @property
     def total_tokens(self) -> int:
@@ -67,20 +46,28 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         return self.cache_write_5m_tokens + self.cache_write_1h_tokens
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Picodollars per token by class (`None`: not priced apart) and per unit (`None`: not offered)."""
+TOKEN_FIELDS = tuple(name for name in Usage.__struct_fields__ if name != "units")  # usage rows have them as columns
+token_counts = attrgetter(*TOKEN_FIELDS)
+_BY_COUNT = {one.counted_as: one.name for one in CLASSES if one.counted_as}
+UNITS = tuple(name for name in _BY_COUNT if name not in TOKEN_FIELDS)  # usage rows have them in `units`
 
-    input: int
-    output: int
-    cache_read: int | None = None
-    cache_write_5m: int | None = None
-    cache_write_1h: int | None = None
-    reasoning: int | None = None
-    audio_input: int | None = None
-    audio_output: int | None = None
-    image: int | None = None
-    request: int | None = None
-    web_search: int | None = None
+
+def units(**counts: int | None) -> dict[str, int]:
+    """The `units` of a usage: without what there was none of."""
+    return {name: count for name, count in counts.items() if count}
+
+
+_PicoByClass: Any = by_class(int | None, None, needed=int)
+
+
+class Rates(_PicoByClass, msgspec.Struct, frozen=True, kw_only=True):
+    """Picodollars by class, in the order of the classes: per token (`None`: not priced apart), or each (`None`: not
+    offered). The totals, `input` and `output`, are always there."""
+
+    def priced(self) -> dict[str, int]:
+        """The classes that have a rate of their own, in their order."""
+        rates = zip(NAMES, msgspec.structs.astuple(self), strict=True)
+        return {name: pico for name, pico in rates if pico is not None}
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -130,62 +117,95 @@ class CreditRate(msgspec.Struct, frozen=True):
 
 def cost_pico(usage: Usage, price: Price) -> int:
     """The cost of a call in picodollars: the sum of its `lines`."""
-    rates = price.rates(usage.prompt_tokens)
-    return sum(map(mul, _quantities(usage, rates), _each(rates)))
+    tariff = _tariff(price.rates(usage.prompt_tokens))
+    return sum(map(mul, _quantities(usage, tariff), tariff.each))
 
 
 def lines(usage: Usage, price: Price) -> list[tuple[str, int, int]]:
     """The arithmetic of a receipt: (class, quantity, picodollars each), zero quantities left out."""
-    rates = price.rates(usage.prompt_tokens)
-    found = zip(LINES, _quantities(usage, rates), _each(rates), strict=True)
-    return [line for line in found if line[1]]
+    tariff = _tariff(price.rates(usage.prompt_tokens))
+    found = compress(zip(_ORDER, _quantities(usage, tariff), tariff.each, strict=True), tariff.is_billed)
+    return sorted((line for line in found if line[1]), key=lambda line: ON_A_RECEIPT.index(line[0]))
 
 
-def _quantities(usage: Usage, rates: Rates) -> tuple[int, ...]:
-    """How much of each of the LINES is billed. Reasoning tokens are part of the output unless the price names them.
+def dearest(rates: Rates, total: str, cache_is_marked: bool) -> int:
+    """The most that a token of `input` or `output` may cost, whichever of its classes it turns out to be."""
+    return _tariff(rates).dearest[total, cache_is_marked]
+
+
+def units_pico(rates: Rates, counts: Mapping[str, int]) -> int:
+    """The cost of so many units by what they are counted as, and of the call itself."""
+    tariff = _tariff(rates)
+    cost = tariff.once
+    for name, count in counts.items():
+        cost += count * tariff.by_count[name]
+    return cost
+
+
+class _Tariff(msgspec.Struct, frozen=True):
+    """Rates made ready for arithmetic. Tuples are in `_ORDER`."""
+
+    each: tuple[int, ...]  # picodollars; nothing for what is not billed
+    is_billed: tuple[bool, ...]
+    parts: tuple[tuple[int, tuple[bool, ...]], ...]  # of each total: its place, and what is billed apart from it
+    once: int  # what every call costs
+    by_count: dict[str, int]  # picodollars each of the units
+    dearest: dict[tuple[str, bool], int]  # by total, and whether the prompt marks what shall be cached
+
+
+# The order of a usage: its fields, then its units, then what every call is.
+_OF_EVERY_CALL = tuple(one.name for one in CLASSES if not one.counted_as)
+_ORDER = (*(_BY_COUNT[name] for name in (*TOKEN_FIELDS, *UNITS)), *_OF_EVERY_CALL)
+_ONCE = (1,) * len(_OF_EVERY_CALL)
+
+
+def _quantities(usage: Usage, tariff: _Tariff) -> list[int]:
+    """How much of each class there is, of the totals what is not billed apart from them.
 
     Sub-classes may exceed their total in what providers report (11 reasoning tokens of 10 were recorded): the class
     is billed as reported, the remainder is never negative.
     """
-    reasoning = 0 if rates.reasoning is None else usage.reasoning_tokens
-    input_apart = usage.cached_tokens + usage.cache_write_tokens + usage.audio_input_tokens
-    return (
-        max(0, usage.prompt_tokens - input_apart),
-        max(0, usage.completion_tokens - reasoning - usage.audio_output_tokens),
-        usage.cached_tokens,
-        usage.cache_write_5m_tokens,
-        usage.cache_write_1h_tokens,
-        usage.audio_input_tokens,
-        reasoning,
-        usage.audio_output_tokens,
-        usage.images,
-        usage.web_searches,
-        0 if rates.request is None else 1,
-    )
+    counts = [*token_counts(usage), *map(usage.units.get, UNITS, repeat(0)), *_ONCE]
+    for place, parts in tariff.parts:
+        counts[place] = max(0, counts[place] - sum(compress(counts, parts)))
+    return counts
 
 
 @lru_cache(maxsize=1024)
-def _each(rates: Rates) -> tuple[int, ...]:
-    """What one of each of the LINES costs. A class without a price of its own is billed as the class it is part of,
-    never at zero: cache reads and writes and audio input as input, reasoning and audio output as output."""
-    write_5m = _first(rates.cache_write_5m, rates.input)
-    return (
-        rates.input,
-        rates.output,
-        _first(rates.cache_read, rates.input),
-        write_5m,
-        _first(rates.cache_write_1h, write_5m),
-        _first(rates.audio_input, rates.input),
-        _first(rates.reasoning, rates.output),
-        _first(rates.audio_output, rates.output),
-        rates.image or 0,
-        rates.web_search or 0,
-        rates.request or 0,
+def _tariff(rates: Rates) -> _Tariff:
+    """A class without a rate of its own is billed as the class it is part of, never at zero: cache reads and writes
+    and audio input as input, audio output as output. Reasoning tokens then stay in the output."""
+    priced = rates.priced()
+    is_billed = tuple(name in priced or not BY_NAME[name].only_if_priced for name in _ORDER)
+    each = {name: _rate(name, priced) if billed else 0 for name, billed in zip(_ORDER, is_billed, strict=True)}
+    apart = {name for name, billed in zip(_ORDER, is_billed, strict=True) if billed and name not in TOTALS}
+    return _Tariff(
+        each=tuple(each.values()),
+        is_billed=is_billed,
+        parts=tuple(
+            (_ORDER.index(total), tuple(name in apart and total_of(name) == total for name in _ORDER))
+            for total in TOTALS
+        ),
+        once=sum(each[name] for name in _OF_EVERY_CALL),
+        by_count={unit: each[_BY_COUNT[unit]] for unit in UNITS},
+        dearest={
+            (total, cache_is_marked): max(
+                pico for name, pico in priced.items() if total_of(name) == total and _is_held(name, cache_is_marked)
+            )
+            for total in TOTALS
+            for cache_is_marked in (False, True)
+        },
     )
 
 
-def _first(rate: int | None, fallback: int) -> int:
-    return fallback if rate is None else rate
+def _is_held(name: str, cache_is_marked: bool) -> bool:
+    held = BY_NAME[name].held
+    return held == "always" or (held == "when_cache_is_marked" and cache_is_marked)
+
+
+def _rate(name: str, priced: Mapping[str, int]) -> int:
+    parent = BY_NAME[name].part_of
+    return priced.get(name, 0 if parent is None else _rate(parent, priced))
 
 
 def pico_per_token(usd_per_million: Decimal) -> int:
@@ -198,13 +218,26 @@ def pico_per_unit(usd: Decimal) -> int:
     return _exact(usd * PICO, usd)
 
 
-def rates_from_usd(prices: dict[str, Decimal | str | None]) -> Rates:
-    """Prices in USD by class (per million tokens, or per unit) → rates; an absent class is `None`."""
-    given = {name: Decimal(value) for name, value in prices.items() if value is not None}
-    return Rates(
-        **{name: pico_per_token(given[name]) for name in TOKEN_CLASSES if name in given},
-        **{name: pico_per_unit(given[name]) for name in UNIT_CLASSES if name in given},
-    )
+def pico_of(name: str, usd: Decimal) -> int:
+    """A class's price in USD, per million tokens or each → picodollars per token or each."""
+    return pico_per_token(usd) if BY_NAME[name].is_token else pico_per_unit(usd)
+
+
+def rates_from_usd(prices: Mapping[str, Decimal | str | None]) -> Rates:
+    """Prices in USD by class (per million tokens, or each) → rates; an absent class is `None`."""
+    given = ((name, prices.get(name)) for name in NAMES)
+    return Rates(**{name: pico_of(name, Decimal(usd)) for name, usd in given if usd is not None})
+
+
+def stored_rates(prices: Mapping[str, Decimal | str | int | None]) -> dict[str, str]:
+    """Prices in USD by class as a price row keeps them: decimal strings, six decimals per million tokens, twelve for
+    one. Raises ValueError for what is no class, is negative or has more decimals."""
+    if unknown := sorted(prices.keys() - BY_NAME.keys()):
+        raise ValueError(f"{unknown[0]!r} is no class of a price")
+    given = {name: Decimal(usd) for name in NAMES if (usd := prices.get(name)) is not None}
+    for name, usd in given.items():
+        pico_of(name, usd)
+    return {name: f"{usd:.{BY_NAME[name].decimals}f}" for name, usd in given.items()}
 
 
 def micro_of_cents(cents: int, credits_per_usd: Decimal) -> int:

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from billing.notices import outbox
+from billing.pricing.classes import BY_NAME
 from billing.reconciliation.models import ProviderDay
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,10 @@ WEB_SEARCH = "web_search"  # what providers bill apart from any model
 
 # Web searches are billed beside the model that made them. Bills known for single calls are summed as well.
 OURS = """
-SELECT u.model, sum(u.cost_pico - u.web_searches * s.pico) * 1e-12, sum(u.web_searches * s.pico) * 1e-12,
+SELECT u.model, sum(u.cost_pico - s.pico) * 1e-12, sum(s.pico) * 1e-12,
        sum(u.charged), sum(u.prompt_tokens), sum(u.completion_tokens), sum(u.billed_cost_usd)
-FROM billing_usage u JOIN billing_price p ON p.id = u.price_id,
-     LATERAL (SELECT coalesce(p.web_search, 0) * 1e12 AS pico) s
+FROM billing_usage u JOIN billing_price p ON p.id = u.price_id, LATERAL (
+     SELECT coalesce((u.units ->> %s)::bigint, 0) * coalesce((p.rates ->> %s)::numeric, 0) * 1e12 AS pico) s
 WHERE u.provider = %s AND u.recorded_at >= %s AND u.recorded_at < %s AND (u.billed_cost_usd IS NOT NULL OR NOT %s)
 GROUP BY 1
 """
@@ -84,7 +85,9 @@ def _ours(day: date, provider: str, searches_apart: bool) -> dict[str, Ours]:
 def _rows(day: date, provider: str, *, only_billed: bool) -> list[tuple[str, Decimal, Decimal, int, int, int, Decimal]]:
     start = datetime.combine(day, time(), UTC)
     with connection.cursor() as cursor:
-        cursor.execute(OURS, [provider, start, start + timedelta(days=1), only_billed])
+        cursor.execute(
+            OURS, [BY_NAME[WEB_SEARCH].counted_as, WEB_SEARCH, provider, start, start + timedelta(days=1), only_billed]
+        )
         return cursor.fetchall()
 
 

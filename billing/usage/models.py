@@ -3,6 +3,7 @@ from django.db.models import Q
 
 from accounts.models import ApiKey, User
 from billing.ledger.models import Hold, Wallet
+from billing.pricing import money
 from billing.pricing.models import Price
 
 
@@ -45,8 +46,8 @@ class Usage(models.Model):
     reasoning_tokens = models.BigIntegerField(default=0)
     audio_input_tokens = models.BigIntegerField(default=0)
     audio_output_tokens = models.BigIntegerField(default=0)
-    images = models.BigIntegerField(default=0)
-    web_searches = models.BigIntegerField(default=0)
+    # {"images": 2, ...}: what is counted and has no column, by the `counted_as` of its price class.
+    units = models.JSONField(default=dict, db_default={})
     cost_pico = models.BigIntegerField(default=0)  # expected, by our price version
     reported_cost_usd = models.DecimalField(max_digits=30, decimal_places=18, null=True)
     charged = models.BigIntegerField(default=0)
@@ -75,6 +76,10 @@ class Usage(models.Model):
 
     def __str__(self) -> str:
         return f"usage of {self.hold_id}"
+
+    def to_struct(self) -> money.Usage:
+        """What was counted."""
+        return money.Usage(**{name: getattr(self, name) for name in money.Usage.__struct_fields__})
 
 
 class UsageSums(models.Model):

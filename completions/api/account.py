@@ -116,7 +116,6 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
     hold, usage = receipt.hold, receipt.usage or Usage()
     charged = (hold.charged or 0) - sum(entry.amount for entry in receipt.corrections)
     remaining = None if receipt.unlimited else receipt.balance
-    counted = money.Usage(**{name: getattr(usage, name) for name in money.Usage.__struct_fields__})
     return shapes.Generation(
         id=receipts.generation_id(hold.pk),
         created_at=hold.created_at,
@@ -127,7 +126,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
         cancelled=usage.cancelled,
         finish_reason=usage.finish_reason or None,
         error=usage.error_code or None,
-        usage=usage_view(Charge(counted, charged, remaining)),
+        usage=usage_view(Charge(usage.to_struct(), charged, remaining)),
         credits_used=charged,
         credits_held=hold.amount if hold.state == Hold.State.OPEN else 0,
         credits_remaining=remaining,
@@ -142,8 +141,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
 
 
 def price_body(price: Price) -> shapes.PriceVersion:
-    prices = {name: getattr(price, name) for name in money.CLASSES}
-    told = {name: decimal_string(value) for name, value in prices.items() if value is not None}
+    told = {name: decimal_string(usd) for name, usd in price.usd.items()}
     tiers = msgspec.convert(price.tiers, list[shapes.TierRates]) if price.tiers else UNSET
     return shapes.PriceVersion(version=price.version, tiers=tiers, **told)
 

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME
 from completions.api import shapes
 from completions.api.account import decimal_string
 from completions.api.documented import Documented, documented
@@ -102,14 +103,9 @@ def credits(rates: money.Rates) -> shapes.CreditRates:
 
 
 def quoted(rates: money.Rates) -> dict[str, int]:
-    """Picodollars of the classes that have a price of their own."""
-    return {name: pico_per_quantity(name, rates) for name in money.CLASSES if getattr(rates, name) is not None}
-
-
-def pico_per_quantity(name: str, rates: money.Rates) -> int:
-    """Picodollars for what a price is quoted by: a million tokens, or one unit."""
-    rate: int = getattr(rates, name)
-    return rate * money.MICRO if name in money.TOKEN_CLASSES else rate
+    """Picodollars for what a price is quoted by, a million tokens or one unit, of the classes that have a price of
+    their own."""
+    return {name: pico * money.MICRO if BY_NAME[name].is_token else pico for name, pico in rates.priced().items()}
 
 
 def micro_credits(pico: int) -> int | str:

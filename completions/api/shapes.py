@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from billing.pricing.classes import by_class
 from billing.usage.report import Figures, GroupBy, Row
 from completions.dialects.openai_chat.answers import UsageView
 
@@ -97,20 +98,12 @@ class Attempt(Struct, frozen=True):
     milliseconds: int
 
 
-class Rates(Struct, frozen=True, kw_only=True):
-    """USD per million tokens by class, or each; a class without a price of its own is absent."""
+_UsdByClass: Any = by_class(str | UnsetType, UNSET)
+_CreditsByClass: Any = by_class(int | str | UnsetType, UNSET)
 
-    input: str | UnsetType = UNSET
-    output: str | UnsetType = UNSET
-    cache_read: str | UnsetType = UNSET
-    cache_write_5m: str | UnsetType = UNSET
-    cache_write_1h: str | UnsetType = UNSET
-    reasoning: str | UnsetType = UNSET
-    audio_input: str | UnsetType = UNSET
-    audio_output: str | UnsetType = UNSET
-    image: str | UnsetType = UNSET
-    request: str | UnsetType = UNSET
-    web_search: str | UnsetType = UNSET
+
+class Rates(_UsdByClass, Struct, frozen=True, kw_only=True):
+    """USD per million tokens by class, or each; a class without a price of its own is absent."""
 
 
 class TierRates(Rates, frozen=True, kw_only=True):
@@ -152,20 +145,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     key: UUID | None
 
 
-class CreditRates(Struct, frozen=True, kw_only=True):
+class CreditRates(_CreditsByClass, Struct, frozen=True, kw_only=True):
     """Micro-credits per million tokens by class, or each: whole, or a decimal string."""
-
-    input: int | str | UnsetType = UNSET
-    output: int | str | UnsetType = UNSET
-    cache_read: int | str | UnsetType = UNSET
-    cache_write_5m: int | str | UnsetType = UNSET
-    cache_write_1h: int | str | UnsetType = UNSET
-    reasoning: int | str | UnsetType = UNSET
-    audio_input: int | str | UnsetType = UNSET
-    audio_output: int | str | UnsetType = UNSET
-    image: int | str | UnsetType = UNSET
-    request: int | str | UnsetType = UNSET
-    web_search: int | str | UnsetType = UNSET
 
 
 class Tier(Struct, frozen=True, kw_only=True):

@@ -46,13 +46,9 @@ def cost_bound(demand: Demand, route: Route) -> CostBound:
     """What the demand costs at the most on this route, whose context bounds the prompt."""
     prompt_tokens = min(demand.prompt_tokens_max, route.context_length)
     rates = route.price.rates(prompt_tokens)
-    input_pico = _dearest(rates.input, rates.audio_input)
-    if demand.may_write_cache:
-        input_pico = _dearest(input_pico, rates.cache_write_5m, rates.cache_write_1h)
-    fixed = prompt_tokens * input_pico + (rates.request or 0)
-    for name, count in demand.units:
-        fixed += count * (getattr(rates, name) or 0)
-    return CostBound(fixed, _dearest(rates.output, rates.reasoning, rates.audio_output) if demand.has_output else 0)
+    prompt_pico = prompt_tokens * money.dearest(rates, "input", demand.may_write_cache)
+    output_pico = money.dearest(rates, "output", False) if demand.has_output else 0
+    return CostBound(prompt_pico + money.units_pico(rates, demand.units), output_pico)
 
 
 def output_bound(demand: Demand, route: Route, floor_tokens: int) -> int:
@@ -61,10 +57,6 @@ def output_bound(demand: Demand, route: Route, floor_tokens: int) -> int:
         return demand.output_tokens
     room = max(floor_tokens, route.context_length - demand.prompt_tokens_max)
     return min(route.max_output_tokens, room)
-
-
-def _dearest(first: int, *others: int | None) -> int:
-    return max(first, *(rate for rate in others if rate is not None), 0)
 
 
 def estimated_usage(prompt_tokens_max: int, completion_tokens: int) -> money.Usage:

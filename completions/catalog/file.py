@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from billing.pricing import money
+from billing.pricing.classes import NAMES, by_class
 from completions.catalog.models import missing_prices, unknown_capabilities
 
 PRICE_USD_MAX = 1_000_000
@@ -38,36 +39,31 @@ class ProviderEntry(Entry, frozen=True, kw_only=True):
     enabled: bool | None = None
 
 
-class Figures(Entry, frozen=True, kw_only=True):
-    """USD per million tokens; `image`, `request` and `web_search` in USD each."""
+_PriceByClass: Any = by_class(Decimal | None, None, Entry, needed=Decimal)
+_TierByClass: Any = by_class(Decimal | None, None, Entry)
 
-    input: Decimal | None = None
-    output: Decimal | None = None
-    cache_read: Decimal | None = None
-    cache_write_5m: Decimal | None = None
-    cache_write_1h: Decimal | None = None
-    reasoning: Decimal | None = None
-    audio_input: Decimal | None = None
-    audio_output: Decimal | None = None
-    image: Decimal | None = None
-    request: Decimal | None = None
-    web_search: Decimal | None = None
+
+class PriceEntry(_PriceByClass, Entry, frozen=True, kw_only=True):
+    """USD per million tokens, or each."""
 
     def usd(self) -> dict[str, Decimal]:
         """The price classes that are there."""
-        given = {name: getattr(self, name) for name in money.CLASSES}
-        return {name: value for name, value in given.items() if value is not None}
+        return figures(self)
 
 
-class PriceEntry(Figures, frozen=True, kw_only=True):
-    input: Decimal
-    output: Decimal
-
-
-class TierEntry(Figures, frozen=True, kw_only=True):
+class TierEntry(_TierByClass, Entry, frozen=True, kw_only=True):
     """The figures that a longer prompt pays instead of the base ones."""
 
     above_prompt_tokens: Tokens
+
+    def usd(self) -> dict[str, Decimal]:
+        """The price classes that are there."""
+        return figures(self)
+
+
+def figures(entry: PriceEntry | TierEntry) -> dict[str, Decimal]:
+    given = ((name, getattr(entry, name)) for name in NAMES)
+    return {name: usd for name, usd in given if usd is not None}
 
 
 class RouteEntry(Entry, frozen=True, kw_only=True):
@@ -166,7 +162,7 @@ def _check_figures(given: dict[str, Decimal], where: str) -> None:
         if not value.is_finite() or value > PRICE_USD_MAX:
             raise CatalogError(f"{where}: {name}: {value} is no price")
         try:
-            money.rates_from_usd({"input": Decimal(0), "output": Decimal(0), name: value})
+            money.pico_of(name, value)
         except ValueError as error:
             raise CatalogError(f"{where}: {name}: {error}") from error
 

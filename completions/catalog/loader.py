@@ -8,6 +8,7 @@ import logging
 
 from django.conf import settings
 
+from billing.pricing.classes import BY_NAME
 from completions.catalog import models
 from completions.catalog.secrets import SecretUnreadable
 from completions.routes import Catalog, ModelCard, Provider, Route
@@ -56,7 +57,10 @@ def _is_priced(row: models.Route) -> bool:
     missing = row.missing_prices()
     if missing:
         logger.error("route %s (%s) is not served: no price for %s", row.pk, row, ", ".join(missing))
-    return not missing
+    unknown = row.price.rates.keys() - BY_NAME.keys() if row.price else set()
+    if unknown:  # of a version after this one, which counts what we would give away
+        logger.error("route %s (%s) is not served: no such price class: %s", row.pk, row, ", ".join(sorted(unknown)))
+    return not missing and not unknown
 
 
 def _is_ruled(row: models.Route) -> bool:

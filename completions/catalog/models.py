@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from accounts.models import User
 from billing.models import Price
-from billing.pricing import money
+from billing.pricing.classes import CLASSES, TOTALS
 from completions.catalog import secrets
 from completions.providers.anthropic.rules import Rules, read_rules
 
 # What a route may be able to do; docs/catalog.md says what each word promises.
-CAPABILITIES = (
+_CAPABILITIES = (
     "tools",
     "structured_outputs",
     "json_mode",
@@ -32,15 +32,11 @@ CAPABILITIES = (
     "image_output",
     "audio_output",
 )
+CAPABILITIES = tuple(dict.fromkeys((*_CAPABILITIES, *(one.capability for one in CLASSES if one.capability))))
 
 # A capability that is billed by a class of its own is not offered without that class's price:
 # the ledger would take the missing figure for the plain token price, or for nothing at all.
-PRICED_CAPABILITIES = {
-    "web_search": "web_search",
-    "audio_input": "audio_input",
-    "audio_output": "audio_output",
-    "image_output": "image",
-}
+PRICED_CAPABILITIES = {one.capability: one.name for one in CLASSES if one.capability}
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PRIVATE_NETWORKS = tuple(
@@ -201,8 +197,7 @@ class Route(models.Model):
         return read_rules(self.rules) if self.provider.kind == Provider.Kind.ANTHROPIC else Rules()
 
     def missing_prices(self) -> list[str]:
-        offered = [name for name in money.CLASSES if getattr(self.price, name, None) is not None]
-        return missing_prices(self.capabilities, offered)
+        return missing_prices(self.capabilities, self.price.rates if self.price else ())
 
 
 class PriceChange(models.Model):
@@ -242,7 +237,7 @@ def unknown_capabilities(capabilities: Any) -> list[Any]:
 
 def missing_prices(capabilities: Iterable[str], offered: Collection[str]) -> list[str]:
     """The price classes a route lacks for what it says it can do, given those it has."""
-    needed = ["input", "output", *(PRICED_CAPABILITIES[word] for word in capabilities if word in PRICED_CAPABILITIES)]
+    needed = [*TOTALS, *(PRICED_CAPABILITIES[word] for word in capabilities if word in PRICED_CAPABILITIES)]
     return [name for name in needed if name not in offered]
 
 

@@ -17,6 +17,7 @@ from accounts import audit
 from accounts.models import User
 from billing.models import Price
 from billing.pricing import money
+from billing.pricing.classes import NAMES
 from common.checks import Invalid, checked_text
 from completions.catalog.models import PriceChange, Route, missing_prices
 from completions.catalog.services import price_version
@@ -41,7 +42,8 @@ class Line(msgspec.Struct, frozen=True):
 
 def difference(current: Price | None, usd: Mapping[str, Decimal | None]) -> list[Line]:
     """The classes that change, in the order of the catalog. Tiers are compared by `tiers_differ`."""
-    lines = (Line(name, getattr(current, name, None), usd.get(name)) for name in money.CLASSES)
+    before = current.usd if current else {}
+    lines = (Line(name, before.get(name), usd.get(name)) for name in NAMES)
     return [line for line in lines if line.before != line.after]
 
 
@@ -119,7 +121,7 @@ def newest(route: Route) -> Price | None:
 def checked_figures(route: Route, usd: Mapping[str, Decimal | None]) -> dict[str, Decimal]:
     figures = {name: value for name, value in usd.items() if value is not None}
     for name, value in figures.items():
-        if name not in money.CLASSES:
+        if name not in NAMES:
             raise Invalid(name, "is no class of a price")
         if not value.is_finite() or value < 0:
             raise Invalid(name, f"must be at least 0, not {value}")

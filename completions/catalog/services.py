@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 
 from billing.models import Price
+from billing.pricing import money
 from completions.catalog.file import CatalogError, CatalogFile, ModelEntry, ProviderEntry, RouteEntry
 from completions.catalog.models import CAPABILITIES, Model, Provider, Route
 
@@ -51,7 +52,7 @@ def lock_catalog() -> None:
 
 def price_version(current: Price | None, usd: dict[str, Decimal], tiers: Iterable[dict[str, Any]]) -> Price:
     """The price with these figures: the current one if it says the same, else a new version after it."""
-    wanted = Price(version=current.version + 1 if current else 1, **usd, tiers=list(tiers))
+    wanted = Price(version=current.version + 1 if current else 1, rates=money.stored_rates(usd), tiers=list(tiers))
     if current and _rates(current) == _rates(wanted):
         return current
     wanted.save(force_insert=True)

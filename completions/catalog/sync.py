@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS
 from common import outbound
 from completions.catalog import services
 from completions.catalog.file import PRICE_USD_MAX
@@ -26,19 +27,7 @@ DEADLINE_S = 60
 LIST_BYTES_MAX = 32 * 1024 * 1024
 
 # Their name of a price, USD per token or per unit → our class, USD per million tokens or per unit.
-PRICE_CLASSES = {
-    "prompt": "input",
-    "completion": "output",
-    "input_cache_read": "cache_read",
-    "input_cache_write": "cache_write_5m",
-    "input_cache_write_1h": "cache_write_1h",
-    "internal_reasoning": "reasoning",
-    "audio": "audio_input",
-    "audio_output": "audio_output",
-    "image": "image",
-    "request": "request",
-    "web_search": "web_search",
-}
+PRICE_CLASSES = {one.openrouter: one for one in CLASSES if one.openrouter}
 PARAMETER_CAPABILITIES = {
     "tools": "tools",
     "structured_outputs": "structured_outputs",
@@ -105,10 +94,10 @@ def price_differences(route: Route, theirs: Listed) -> list[Difference]:
     assert route.price is not None  # a CHECK of the table: enabled routes have one
     if not theirs.usd:
         return []
-    ours = {name: value for name in money.CLASSES if (value := getattr(route.price, name)) is not None}
+    ours = route.price.usd
     found = [
         Difference(route.model_id, name, _text(ours.get(name)), _text(theirs.usd.get(name)))
-        for name in money.CLASSES
+        for name in NAMES
         if ours.get(name) != theirs.usd.get(name)
     ]
     if _comparable(route.price.tiers) != _comparable(theirs.tiers):
@@ -168,7 +157,7 @@ def _apply(route: Route, theirs: Listed, synced: Synced) -> None:
     if lost := missing_prices(route.capabilities, theirs.usd):
         synced.notes.append(f"{route.model_id}: not applied: no price for {', '.join(lost)}")
         return
-    if freed := [name for name in ("input", "output") if getattr(route.price, name) and not theirs.usd[name]]:
+    if freed := [name for name in TOTALS if route.price.usd[name] and not theirs.usd[name]]:
         synced.notes.append(f"{route.model_id}: not applied: {freed[0]} became free")
         return
     route.price = services.price_version(route.price, theirs.usd, theirs.tiers)
@@ -198,16 +187,16 @@ def _prices(pricing: dict[str, Any], notes: list[str]) -> dict[str, Decimal]:
     usd = {}
     for theirs, ours in PRICE_CLASSES.items():
         value = _decimal(pricing.get(theirs))
-        if value is None or (value == 0 and ours not in ("input", "output")):
+        if value is None or (value == 0 and ours.name not in TOTALS):
             continue
-        scaled = value * factor * (money.MICRO if ours in money.TOKEN_CLASSES else 1)
+        scaled = value * factor * (money.MICRO if ours.is_token else 1)
         if not 0 <= scaled <= PRICE_USD_MAX:
             notes.append(f"{theirs} is {value}, which is no price: ignored")
             continue
-        usd[ours] = scaled
+        usd[ours.name] = scaled
     if _decimal(pricing.get("image")) == _decimal(pricing.get("prompt")):
         usd.pop("image", None)  # the price of an image token, and those are prompt tokens; not of an image
-    return {name: value.quantize(_decimals(name), ROUND_CEILING) for name, value in _whole(usd).items()}
+    return {name: value.quantize(_step(name), ROUND_CEILING) for name, value in _whole(usd).items()}
 
 
 def _whole(usd: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -221,9 +210,9 @@ def _whole(usd: dict[str, Decimal]) -> dict[str, Decimal]:
     return usd
 
 
-def _decimals(name: str) -> Decimal:
-    """The smallest step of a price row's column."""
-    return Decimal("1e-6") if name in money.TOKEN_CLASSES else Decimal("1e-12")
+def _step(name: str) -> Decimal:
+    """The smallest one of a price of this class."""
+    return Decimal(1).scaleb(-BY_NAME[name].decimals)
 
 
 def _tiers(pricing: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], ...]:
@@ -257,8 +246,7 @@ def _capabilities(model: dict[str, Any], usd: dict[str, Decimal]) -> frozenset[s
 
 def _comparable(tiers: Iterable[dict[str, Any]]) -> list[tuple[int, dict[str, Decimal]]]:
     return sorted(
-        (one["above_prompt_tokens"], {name: Decimal(one[name]) for name in money.CLASSES if name in one})
-        for one in tiers
+        (one["above_prompt_tokens"], {name: Decimal(one[name]) for name in NAMES if name in one}) for one in tiers
     )
 
 

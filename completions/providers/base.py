@@ -7,9 +7,7 @@ never passed on raw.
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-import msgspec
-
-from billing.pricing.money import Usage
+from billing.pricing.money import Usage, token_counts
 from completions.ask import Progress, Unsupported
 from completions.chat.needs import needs
 from completions.chat.request import Chat
@@ -91,7 +89,7 @@ def unsupported_by(chat: Chat, route: Route) -> list[Unsupported]:
 
 def problem_of(usage: Usage, context_length: int) -> str | None:
     """What cannot be true about figures that came from outside."""
-    numbers = msgspec.structs.astuple(usage)
+    numbers = [*token_counts(usage), *usage.units.values()]
     if min(numbers) < 0:
         return "negative"
     return "absurd" if max(numbers) > context_length * ABSURD_FACTOR else None

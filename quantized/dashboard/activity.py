@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from billing.models import Entry, Usage
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME
 from billing.usage.browse import CallFilter, Outcome, Position, calls, position
 from billing.usage.receipts import Receipt, generation_id, hold_id_of, receipt
 from billing.usage.report import day_start
@@ -234,21 +235,6 @@ class Sum(msgspec.Struct, frozen=True):
     credits_per_usd: str
 
 
-NAMES = {
-    "input": "Input",
-    "output": "Output",
-    "cache_read": "Cached input",
-    "cache_write_5m": "Cache write, 5 minutes",
-    "cache_write_1h": "Cache write, 1 hour",
-    "reasoning": "Reasoning",
-    "audio_input": "Audio in",
-    "audio_output": "Audio out",
-    "image": "Images",
-    "request": "Request",
-    "web_search": "Web searches",
-}
-
-
 @require_safe
 @member_page
 def receipt_page(request: HttpRequest, visitor: Visitor, generation: str) -> HttpResponseBase:
@@ -276,10 +262,9 @@ def sum_of(found: Receipt) -> Sum | None:
     usage = found.usage
     if usage is None:
         return None
-    counted = money.Usage(**{name: getattr(usage, name) for name in money.Usage.__struct_fields__})
     items = [
-        Item(NAMES[name], quantity, pico_each, name in money.TOKEN_CLASSES)
-        for name, quantity, pico_each in money.lines(counted, found.price.to_struct())
+        Item(BY_NAME[name].label, quantity, pico_each, BY_NAME[name].is_token)
+        for name, quantity, pico_each in money.lines(usage.to_struct(), found.price.to_struct())
     ]
     rate = money.CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN)
     return Sum(

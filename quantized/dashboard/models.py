@@ -1,6 +1,5 @@
 """What can be asked for: every model that is served now, its prices, limits and providers."""
 
-from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -8,16 +7,16 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.views.decorators.http import require_safe
 
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME
 from billing.usage.figures import last_days, provider_health
 from completions.catalog.loader import load_catalog
 from completions.models import CAPABILITIES
 from completions.routes import ModelCard, Route
-from quantized.dashboard.activity import NAMES
 from quantized.dashboard.frame import Visitor, member_page, show
 
 SEARCH_MAX = 100
 HEALTH_DAYS = 7
-LABELS = {
+_LABELS = {
     "tools": "Tools",
     "structured_outputs": "Structured output",
     "json_mode": "JSON",
@@ -32,6 +31,7 @@ LABELS = {
     "image_output": "Images out",
     "audio_output": "Audio out",
 }
+LABELS = {word: _LABELS.get(word, word.replace("_", " ").capitalize()) for word in CAPABILITIES}
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -138,13 +138,8 @@ def offer_of(route: Route) -> Offer:
 
 
 def rates_of(rates: money.Rates) -> list[Rate]:
-    return [rate_of(name, rates) for name in money.CLASSES if getattr(rates, name) is not None]
-
-
-def rate_of(name: str, rates: money.Rates) -> Rate:
-    each: Any = getattr(rates, name)
-    is_token = name in money.TOKEN_CLASSES
-    return Rate(NAMES[name], each * money.MICRO if is_token else each, is_token)
+    priced = ((BY_NAME[name], pico) for name, pico in rates.priced().items())
+    return [Rate(one.label, pico * money.MICRO if one.is_token else pico, one.is_token) for one, pico in priced]
 
 
 def labels(capabilities: frozenset[str]) -> list[str]:

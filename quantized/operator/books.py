@@ -4,15 +4,19 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import DecimalField, Q, QuerySet
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 
 from billing.models import Entry, Heartbeat, Hold, Meter, Price, Usage, UsageHour, VerifierRun
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME, CLASSES, PriceClass
 from billing.usage import receipts
 from billing.usage.receipts import generation_id
 from quantized.operator.pages import (
+    Column,
     ReadOnly,
     amount,
     badge,
@@ -143,6 +147,17 @@ def outcome(usage: Usage) -> str:
     return badge("estimated", "warn") if usage.estimated else badge("answered", "good")
 
 
+def units(name: str) -> Column:
+    """A field of how many of one unit there were."""
+
+    @admin.display(description=name.replace("_", " "))
+    def shown(usage: Usage) -> int:
+        return int(usage.units.get(name, 0))
+
+    shown.__name__ = name
+    return shown
+
+
 @admin.register(Usage)
 class UsageAdmin(OfCalls):
     list_display = (
@@ -165,6 +180,11 @@ class UsageAdmin(OfCalls):
     search_help_text = "The id of a call, or the provider's id of it, as a whole."
     exact_fields = ("provider_ref",)
     id_fields = ("pk",)
+    fields = tuple(
+        shown
+        for field in Usage._meta.fields
+        for shown in (map(units, money.UNITS) if field.name == "units" else (field.name,))
+    )
     change_form_outer_before_template = "operator/receipt.html"
 
     def change_view(
@@ -190,12 +210,32 @@ class UsageHourAdmin(ReadOnly):
     ordering = ("-hour",)
 
 
+def figure(one: PriceClass) -> Column:
+    """A column of what a class costs, in USD."""
+
+    @admin.display(
+        description=one.words,
+        ordering=Cast(KeyTextTransform(one.name, "rates"), DecimalField(max_digits=26, decimal_places=12)),
+    )
+    def shown(price: Price) -> str:
+        return str(price.rates.get(one.name, "–"))
+
+    shown.__name__ = one.name
+    return shown
+
+
 @admin.register(Price)
 class PriceAdmin(ReadOnly):
     """Immutable versions; a route gets a new one by its page."""
 
-    list_display = ("id", "version", "input", "output", "cache_read", "cache_write_5m", when("created_at"))
+    list_display = (
+        "id",
+        "version",
+        *(figure(BY_NAME[name]) for name in ("input", "output", "cache_read", "cache_write_5m")),
+        when("created_at"),
+    )
     ordering = ("-id",)
+    fields = ("version", *map(figure, CLASSES), "tiers")
 
 
 @admin.register(Meter)
@@ -276,15 +316,14 @@ def arithmetic(found: receipts.Receipt) -> dict[str, Any]:
     """Tokens × price by class; today's margin and rate are said beside it, what was charged is the ledger's."""
     usage = found.usage
     assert usage is not None
-    counts = money.Usage(**{name: getattr(usage, name) for name in money.Usage.__struct_fields__})
     items = [
         {
-            "name": name.replace("_", " "),
+            "name": BY_NAME[name].words,
             "quantity": quantity,
             "usd_each": shown_rate(name, each),
             "usd": usd(quantity * each),
         }
-        for name, quantity, each in money.lines(counts, found.price.to_struct())
+        for name, quantity, each in money.lines(usage.to_struct(), found.price.to_struct())
     ]
     return {
         "lines": items,
@@ -295,9 +334,7 @@ def arithmetic(found: receipts.Receipt) -> dict[str, Any]:
 
 
 def shown_rate(name: str, pico_each: int) -> str:
-    if name in money.UNIT_CLASSES:
-        return f"{usd(pico_each)} each"
-    return f"{usd(pico_each * 1_000_000)} / M"
+    return f"{usd(pico_each * 1_000_000)} / M" if BY_NAME[name].is_token else f"{usd(pico_each)} each"
 
 
 def usd(pico: int) -> str:

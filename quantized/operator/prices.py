@@ -17,6 +17,7 @@ from unfold import widgets
 
 from billing.models import Price
 from billing.pricing import money
+from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS, PriceClass
 from completions.catalog import price_changes
 from completions.models import Route
 from quantized.operator import forms as commands
@@ -25,7 +26,6 @@ from quantized.operator.pages import operator, page_of
 from quantized.templatetags.numbers import credits
 
 MAY_PRICE = "completions.add_pricechange"
-LABELS = {"cache_write_5m": "Cache write, 5 minutes", "cache_write_1h": "Cache write, 1 hour"}
 
 
 class PriceForm(Command):
@@ -33,25 +33,25 @@ class PriceForm(Command):
 
     def __init__(self, route: Route, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in money.CLASSES:
-            self.fields[name] = figure(name, getattr(route.price, name, None))
+        now = route.price.usd if route.price else {}
+        for one in CLASSES:
+            self.fields[one.name] = figure(one, now.get(one.name))
         self.fields["effective_from"] = commands.moment_field("Effective from", "UTC. Empty: at once.")
         self.fields["reason"] = commands.reason_field("Why the price changes, for the audit log.")
 
     def figures(self) -> dict[str, Decimal | None]:
-        return {name: self.cleaned_data[name] for name in money.CLASSES}
+        return {name: self.cleaned_data[name] for name in NAMES}
 
 
-def figure(name: str, now: Decimal | None) -> forms.DecimalField:
-    is_token = name in money.TOKEN_CLASSES
+def figure(one: PriceClass, now: Decimal | None) -> forms.DecimalField:
     return forms.DecimalField(
-        label=LABELS.get(name, name.replace("_", " ").capitalize()),
-        required=name in ("input", "output"),
+        label=one.title or one.words.capitalize(),
+        required=one.name in TOTALS,
         min_value=Decimal(0),
         max_digits=20,
-        decimal_places=6 if is_token else 12,
+        decimal_places=one.decimals,
         initial=None if now is None else plain(now),
-        help_text="USD per million tokens" if is_token else "USD each",
+        help_text="USD per million tokens" if one.is_token else "USD each",
         widget=widgets.UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}),
     )
 
@@ -128,14 +128,14 @@ def words(route: Route, form: PriceForm) -> list[tuple[str, str]]:
 def shown(line: price_changes.Line) -> Shown:
     percent = line.percent
     return Shown(
-        name=line.name.replace("_", " "),
+        name=BY_NAME[line.name].words,
         before=usd(line.before),
         after=usd(line.after),
         percent="–" if percent is None else f"{percent:+.1f} %",
         tone="" if not percent else "bad" if percent > 0 else "good",
         sells_before=sells(line.name, line.before),
         sells_after=sells(line.name, line.after),
-        unit="million tokens" if line.name in money.TOKEN_CLASSES else "each",
+        unit="million tokens" if BY_NAME[line.name].is_token else "each",
     )
 
 

@@ -159,7 +159,7 @@ def _usage_result(model: str | None, used: list[money.Usage]) -> dict[str, Any]:
         },
         "cache_read_input_tokens": total(lambda u: u.cached_tokens),
         "output_tokens": total(lambda u: u.completion_tokens),
-        "server_tool_use": {"web_search_requests": total(lambda u: u.web_searches)},
+        "server_tool_use": {"web_search_requests": total(lambda u: u.units.get("web_searches", 0))},
         "api_key_id": None,
         "workspace_id": None,
         "model": model,

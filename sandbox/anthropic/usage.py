@@ -42,8 +42,8 @@ def _whole(x: Exchange) -> dict[str, Any]:
     }
     if used.reasoning_tokens:
         told["output_tokens_details"] = {"thinking_tokens": used.reasoning_tokens}
-    if used.web_searches:
-        told["server_tool_use"] = {"web_search_requests": used.web_searches, "web_fetch_requests": 0}
+    if searches := used.units.get("web_searches"):
+        told["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
     return told
 
 

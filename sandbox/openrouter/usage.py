@@ -19,7 +19,8 @@ def usage(x: Exchange) -> dict[str, Any]:
 
 def _usage(bill: Bill) -> dict[str, Any]:
     used = bill.usage
-    searched = {"server_tool_cost": float(bill.search_usd)} if used.web_searches else {}
+    searches = used.units.get("web_searches")
+    searched = {"server_tool_cost": float(bill.search_usd)} if searches else {}
     shown = {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,
@@ -44,7 +45,7 @@ def _usage(bill: Bill) -> dict[str, Any]:
             "audio_tokens": used.audio_output_tokens,
         },
     }
-    return shown | ({"server_tool_use_details": {"web_search_requests": used.web_searches}} if searched else {})
+    return shown | ({"server_tool_use_details": {"web_search_requests": searches}} if searched else {})
 
 
 _TOTALS = ("prompt_tokens", "completion_tokens", "total_tokens")

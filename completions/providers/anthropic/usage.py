@@ -8,7 +8,7 @@ In a stream the figures are cumulative: what a later event says replaces what an
 import msgspec
 from msgspec import Raw, Struct
 
-from billing.pricing.money import Usage
+from billing.pricing.money import TOKEN_FIELDS, Usage, units
 from completions.ask import Reported
 from completions.chat.request import given
 from completions.providers.base import problem_of
@@ -89,8 +89,9 @@ def _usage(said: _Usage) -> Usage:
     """Totals may leave out iterations, which are then the whole truth."""
     own = [one for one in said.iterations or () if one.type in _OWN_ITERATIONS]
     parts = [_counted(one) for one in own] or [_counted(said)]
-    summed = {name: sum(getattr(part, name) for part in parts) for name in Usage.__struct_fields__}
-    return Usage(**{**summed, "web_searches": (said.server_tool_use or _NO_TOOLS).web_search_requests or 0})
+    searches = (said.server_tool_use or _NO_TOOLS).web_search_requests
+    summed = {name: sum(getattr(part, name) for part in parts) for name in TOKEN_FIELDS}
+    return Usage(**summed, units=units(web_searches=searches))
 
 
 def _counted(said: _Counts) -> Usage:

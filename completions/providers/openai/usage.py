@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 from msgspec import Raw, Struct
 
-from billing.pricing.money import Usage
+from billing.pricing.money import Usage, units
 from completions.ask import Reported
 from completions.chat.request import given
 from completions.providers.base import problem_of
@@ -67,7 +67,7 @@ def reported(raw: Raw, *, images: int, context_length: int) -> Reported | None:
 def _usage(said: _Usage, images: int) -> Usage:
     prompt = said.prompt_tokens_details or _NO_PROMPT
     completion = said.completion_tokens_details or _NO_COMPLETION
-    tools = said.server_tool_use_details or said.server_tool_use or _NO_TOOLS
+    searches = (said.server_tool_use_details or said.server_tool_use or _NO_TOOLS).web_search_requests
     return Usage(
         prompt_tokens=said.prompt_tokens,
         completion_tokens=said.completion_tokens,
@@ -76,8 +76,7 @@ def _usage(said: _Usage, images: int) -> Usage:
         reasoning_tokens=completion.reasoning_tokens or 0,
         audio_input_tokens=prompt.audio_tokens or 0,
         audio_output_tokens=completion.audio_tokens or 0,
-        images=images,
-        web_searches=tools.web_search_requests or 0,
+        units=units(images=images, web_searches=searches) if images or searches else {},
     )
 
 
