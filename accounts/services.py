@@ -81,6 +81,7 @@ def create_organization(name: str, owner_email: str, password: str | None = None
 
 
 def add_member(organization: Organization, user: User, role: str) -> Membership:
+    """`role` is one of Membership.Role. Raises Invalid for another (`role`), or for a member of today's (`user`)."""
     checked_choice("role", role, Membership.Role.values)
     try:
         with transaction.atomic():

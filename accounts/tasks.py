@@ -1,12 +1,13 @@
 """What Celery runs of this room."""
 
-from celery import shared_task
+from celery.schedules import crontab
 from django.contrib.sessions.backends.db import SessionStore
 
 from accounts import sessions, sign_ups, throttle
+from common.periodic import periodic
 
 
-@shared_task(name="accounts.tasks.forget_old_tokens")
+@periodic(every=crontab(minute="32"), expires=1800)
 def forget_old_tokens() -> None:
     sessions.forget_old()
     sign_ups.forget_unconfirmed()

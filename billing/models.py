@@ -1,6 +1,8 @@
 """The face of this app's tables, for Django and for other rooms; each table stands in the package that writes it.
 
-The database holds the invariants (CHECK, UNIQUE, triggers in the migrations). Amounts are micro-credits.
+The database holds the invariants (CHECK, UNIQUE, triggers in the migrations). What moves credits (balances of wallets,
+holds and how they end, entries, meters, usage) is written by billing/ledger/batch.py, in batches; every other table,
+and columns such as a hold's look-ups, by the module that is about it. Amounts are micro-credits.
 """
 
 from billing.credits.models import Lot as Lot

@@ -1,0 +1,1 @@
+"""What no room owns. Imports nothing of ours."""

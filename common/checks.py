@@ -26,6 +26,7 @@ class Invalid(ValueError):
 
 
 def checked_email(email: str) -> str:
+    """The address as accounts are found by it, in lower case. Raises Invalid("email", ...) for what is none."""
     email = normal_email(email)
     try:
         validate_email(email)
@@ -35,6 +36,8 @@ def checked_email(email: str) -> str:
 
 
 def checked_text(field: str, text: str, characters_max: int) -> str:
+    """The text without spaces around it. Raises Invalid, naming the field, when nothing is left, when it is longer than
+    `characters_max`, and for characters that cannot be printed, line ends among them."""
     text = text.strip()
     if not text:
         raise Invalid(field, "must not be empty")
@@ -46,18 +49,22 @@ def checked_text(field: str, text: str, characters_max: int) -> str:
 
 
 def checked_choice(field: str, value: str, choices: Sequence[str]) -> str:
+    """The value, if it is one of the choices. Raises Invalid, naming field and choices."""
     if value not in choices:
         raise Invalid(field, f"must be one of {', '.join(choices)}, not {value!r}")
     return value
 
 
 def checked_positive(field: str, value: int | None, most: int) -> int | None:
+    """The value, if it is from 1 to `most`; None stays None. Raises Invalid, naming the field."""
     if value is not None and not 0 < value <= most:
         raise Invalid(field, f"must be between 1 and {most}, not {value}")
     return value
 
 
 def checked_expiry(expires_at: datetime | None) -> datetime | None:
+    """The moment in UTC; None, for never, stays None. Raises Invalid("expires_at", ...) without a time zone, for what
+    is over, and from the year 3000 on."""
     if expires_at is None:
         return None
     if expires_at.tzinfo is None:

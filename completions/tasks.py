@@ -1,10 +1,13 @@
 """Celery's share of the conversation with providers."""
 
 import logging
+from datetime import timedelta
 
-from celery import shared_task
+from celery.schedules import crontab
+from django.conf import settings
 from django.utils import timezone
 
+from common.periodic import periodic
 from completions.calls.models import IdempotentCall
 from completions.catalog import price_changes
 from completions.reconciliation import abandoned_calls, calls, days
@@ -12,14 +15,14 @@ from completions.reconciliation import abandoned_calls, calls, days
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="completions.tasks.forget_answers")
+@periodic(every=crontab(minute="17"), expires=1800)
 def forget_answers() -> None:
     forgotten, _ = IdempotentCall.objects.filter(expires_at__lt=timezone.now()).delete()
     if forgotten:
         logger.info("forgot %d stored answers", forgotten)
 
 
-@shared_task(name="completions.tasks.sweep_holds")
+@periodic(every=settings.SWEEP_EVERY_S, expires=settings.SWEEP_EVERY_S, late_after=timedelta(minutes=10))
 def sweep_holds() -> None:
     swept = abandoned_calls.sweep()
     if swept.settled:
@@ -28,20 +31,20 @@ def sweep_holds() -> None:
         logger.warning("expired %d holds of calls that never ended; %d open", swept.expired, swept.pending)
 
 
-@shared_task(name="completions.tasks.reconcile")
+@periodic(every=60, expires=60, late_after=timedelta(minutes=15))
 def reconcile() -> None:
     done = calls.reconcile()
     if done.checked:
         logger.info("reconciled: %s", done)
 
 
-@shared_task(name="completions.tasks.apply_price_changes")
+@periodic(every=10, expires=10, late_after=timedelta(minutes=5))
 def apply_price_changes() -> None:
     if applied := price_changes.apply_due():
         logger.info("%d prices came into force", applied)
 
 
-@shared_task(name="completions.tasks.compare_bills")
+@periodic(every=crontab(minute="47"), expires=1800)
 def compare_bills() -> None:
     for provider, why in days.compare(days.days_over()).items():
         logger.info("the days at %s were not compared: %s", provider, why)

@@ -22,7 +22,8 @@ from quantized.middleware import HEADER, request_id
 from quantized.server import REST_S
 
 HEAD_BYTES_MAX = 64 * 1024
-GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"  # uvicorn's words before the head, to a client who waits to send its body
+# The interim response that uvicorn sends before our answer's head to a client who asked `Expect: 100-continue`.
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 # A connection closed at once, with bytes still coming in, is reset: the client would not read why.
 LINGER_S = 1
 

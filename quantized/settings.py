@@ -197,7 +197,7 @@ ASGI_APPLICATION = "quantized.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "templates", BASE_DIR / "billing/notices/kinds"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

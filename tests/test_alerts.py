@@ -15,7 +15,8 @@ from accounts.services import add_member, create_user
 from billing import tasks
 from billing.models import Wallet
 from billing.notices import alerts, webhooks
-from billing.notices.alerts import Budget, crossed
+from billing.notices.kinds.budget import Spending, crossed
+from billing.notices.kinds.low_balance import QUIET_S
 from billing.notices.models import AlertRule, Delivery, Notification
 from common.checks import Invalid
 from tests.cast import Cast, make_cast
@@ -24,7 +25,7 @@ from tests.ledger_cast import Tenant, at_once, do
 from tests.webhook_receiver import receiving
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
-LATER = timedelta(seconds=alerts.QUIET_S)
+LATER = timedelta(seconds=QUIET_S)
 
 
 @pytest.fixture
@@ -251,8 +252,8 @@ def test_another_threshold_begins_anew(alice: Tenant) -> None:
 
 
 def test_percentages_are_exact() -> None:
-    def spent(micro: int) -> Budget:
-        return Budget(uuid4(), uuid4(), 3 * 10**18, [33], 0, None, "day", NOON, micro, None, None)
+    def spent(micro: int) -> Spending:
+        return Spending(uuid4(), 3 * 10**18, [33], 0, None, "day", NOON, micro, None, None)
 
     assert crossed(spent(99 * 10**16 - 1)) == []
     assert crossed(spent(99 * 10**16)) == [33]

@@ -14,6 +14,7 @@ from billing.models import AutoTopUp, Payment, StripeCustomer, Wallet
 from billing.oversight import verifier
 from billing.payments import account, auto_top_up, stripe_api
 from billing.tasks import top_up_wallets
+from common.checks import Invalid
 from tests.ledger_cast import do
 from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
 from tests.stripe_server import StripeServer
@@ -323,12 +324,13 @@ def test_money_of_a_charge_we_had_given_up_is_credited(low: Buyer, stripe: Strip
         ({"amount_cents": 1}, "amount"),
         ({"threshold_micro": -1}, "threshold"),
         ({"threshold_micro": 2**63}, "threshold"),
-        ({"monthly_max_cents": FIVE_USD - 1}, "monthly maximum"),
+        ({"monthly_max_cents": FIVE_USD - 1}, "monthly_max"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(buyer: Buyer, changed: dict[str, int], named: str) -> None:
-    with pytest.raises(ValueError, match=f"^{named}: "):
+    with pytest.raises(Invalid, match=f"^{named}: ") as refused:
         enable(buyer, **changed)
+    assert refused.value.field == named
     assert auto_top_up.setting_of(buyer.id) is None
 
 
@@ -336,7 +338,7 @@ def test_a_setting_says_what_a_page_needs(buyer: Buyer) -> None:
     enable(buyer)
     assert setting(buyer) == auto_top_up.Setting(True, THRESHOLD, FIVE_USD, 2_000, 0, False, 0, "")
     auto_top_up.disable(buyer.id)
-    assert (setting(buyer).enabled, setting(buyer).reason) == (False, "Switched off.")
+    assert (setting(buyer).enabled, setting(buyer).reason) == (False, "switched_off")
     buyer.buy(save_card=True)
     enable(buyer)
     assert setting(buyer) == auto_top_up.Setting(True, THRESHOLD, FIVE_USD, 2_000, 0, True, 0, "")

@@ -14,6 +14,7 @@ from pytest_django.fixtures import Settings
 from billing.models import Entry, Payment, StripeCustomer, StripeEvent
 from billing.payments import checkout, stripe_api
 from billing.pricing import money
+from common.checks import Invalid
 from quantized.devstack.places import CHECKOUT
 from tests.ledger_cast import Tenant
 from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, post, receive
@@ -91,7 +92,7 @@ def test_a_wrong_key_is_the_operators_trouble(
 
 @pytest.mark.parametrize("cents", [499, 100_001, 0, -1])
 def test_amounts_that_are_not_offered_are_refused(buyer: Buyer, stripe: StripeServer, cents: int) -> None:
-    with pytest.raises(ValueError, match=r"amount: must be between 5\.00 and 1000\.00 USD"):
+    with pytest.raises(Invalid, match=r"^amount: must be between 5\.00 and 1000\.00 USD"):
         buyer.start(cents)
     assert Payment.objects.count() == 0
     assert stripe.requests == []

@@ -1,6 +1,7 @@
 """Payments and the automatic top-up; the list of monthly statements and their files."""
 
 from datetime import UTC, datetime
+from importlib import import_module
 
 import pytest
 from django.db import connection
@@ -121,6 +122,33 @@ def test_why_it_failed_is_told_and_when_it_was_given_up(owner: Client, buyer: Bu
     AutoTopUp.objects.filter(pk=buyer.id).update(failures=account.FAILURES_MAX, reason="some_new_code", enabled=False)
     page = text(owner.get("/billing/payments"))
     assert f"Some new code. It was switched off after {account.FAILURES_MAX} failures." in page
+
+
+def test_sentences_of_old_rows_become_codes_and_back(owner: Client, buyer: Buyer):
+    migration = import_module("billing.migrations.0032_why_a_top_up_is_off_as_a_code")
+    buyer.buy(save_card=True)
+    owner.post("/billing/auto-top-up", WISH)
+    pairs = [
+        ("Switched off.", "switched_off"),
+        ("A payment was disputed.", "payment_disputed"),
+        ("card_declined", "card_declined"),
+        ("", ""),
+    ]
+    for sentence, code in pairs:
+        AutoTopUp.objects.update(reason=sentence)
+        for statement, then in ((migration.CODES, code), (migration.SENTENCES, sentence)):
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+            assert AutoTopUp.objects.get().reason == then
+
+
+def test_a_dispute_is_told_in_words_and_a_members_switch_is_not(owner: Client, buyer: Buyer):
+    buyer.buy(save_card=True)
+    owner.post("/billing/auto-top-up", WISH)
+    account.disable_auto_top_up(buyer.id, AutoTopUp.Off.DISPUTED)
+    assert "A payment was disputed. It was switched off" in text(owner.get("/billing/payments"))
+    AutoTopUp.objects.update(reason=AutoTopUp.Off.BY_MEMBER)
+    assert "switched off" not in text(owner.get("/billing/payments")).lower()
 
 
 @pytest.mark.parametrize("role", ["developer", "viewer"])

@@ -5,10 +5,13 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from celery.schedules import crontab
+from django.conf import settings
 from django.core.management import get_commands
 from django.urls import URLPattern, reverse
 
@@ -19,6 +22,7 @@ from completions.chat.request import Fields
 from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 from quantized.asgi import HEALTH
 from quantized.devstack.places import CHECKOUT
+from quantized.schedule import PERIODIC_TASKS
 
 DOCS = CHECKOUT / "docs"
 API = DOCS / "api.md"
@@ -149,7 +153,7 @@ def field_names(row: list[str]) -> list[str]:
 
 
 def test_the_verifiers_invariants_are_listed_in_order():
-    checked = [name.replace("''", "'") for name in re.findall(r"SELECT '((?:[^']|'')+)', ", verifier.VIOLATIONS)]
+    checked = [invariant.name for invariant in verifier.INVARIANTS]
     listed = re.findall(r"^\d+\. (.+?)(?: \(.*\))?$", section(DOCS / "ledger.md", "The verifier"), re.MULTILINE)
     assert listed == list(dict.fromkeys(checked))
 
@@ -183,6 +187,26 @@ def test_every_command_is_documented_and_none_besides():
 def test_every_make_target_is_documented_and_none_besides():
     mentioned = {name for page in PAGES for name in re.findall(r"\bmake (?:[A-Z]+=\S+ )*([a-z-]+)", code(page))}
     assert mentioned == make_targets()
+
+
+def when_it_runs(every: float | crontab) -> str:
+    if isinstance(every, crontab):
+        fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+        return f"`{' '.join(str(getattr(every, f'_orig_{field}')) for field in fields)}`"
+    return f"{every} s"
+
+
+def test_every_periodic_task_is_documented_with_its_times():
+    units = (("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
+    declared = {}
+    for task in PERIODIC_TASKS.values():
+        late = next(f"{task.late_after // unit} {word}" for word, unit in units if not task.late_after % unit)
+        declared[f"`{task.name}`"] = [when_it_runs(task.every), late]
+    assert declared["`completions.tasks.sweep_holds`"][0] == f"{settings.SWEEP_EVERY_S} s"
+    declared["`completions.tasks.sweep_holds`"][0] = "`SWEEP_EVERY_S`"
+    documented = [row for row in rows(section(DOCS / "operating.md", "What runs")) if ".tasks." in row[0]]
+    assert len(documented) == len(declared)
+    assert {name: times for name, *times in documented} == declared
 
 
 # --- Files ----------------------------------------------------------------------------------------

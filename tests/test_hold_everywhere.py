@@ -14,7 +14,7 @@ CLIENTS = {"aiohttp", "httpx", "pyreqwest", "requests", "urllib.request", "urlli
 SENDING = ("post", "put", "patch", "request", "send")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 COMPLETIONS = "/v1/chat/completions"
-OURS = ("accounts", "billing", "completions", "quantized")
+OURS = ("accounts", "billing", "common", "completions", "quantized")
 TOOLS = ("sandbox", "quantized/devstack")  # a provider of our own, and what starts everything
 
 

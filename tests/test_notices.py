@@ -14,9 +14,10 @@ from accounts.services import add_member, create_user
 from billing import tasks
 from billing.delivery import deliveries, mails
 from billing.delivery.deliveries import Pass
-from billing.delivery.letters import credits, letter
+from billing.delivery.letters import letter
 from billing.notices import outbox
 from billing.notices.models import Delivery, Notification
+from common.numbers import spelled_credits
 from quantized import settings as quantized_settings
 from quantized.celery import app
 from quantized.checks import mail_is_sent
@@ -198,7 +199,7 @@ def test_every_kind_has_words(kind: str, payload: dict[str, object], subject: st
     ],
 )
 def test_credits_are_exact_in_words(micro: int, text: str) -> None:
-    assert credits(micro) == text
+    assert spelled_credits(micro) == text
 
 
 # --- When mail does not go well ---------------------------------------------------------------------
@@ -275,6 +276,7 @@ def test_an_address_that_is_none_is_named(monkeypatch, helper: str, name: str, v
 
 @pytest.mark.parametrize("name", ["check_alerts", "send_notices", "announce_statements", "forget_notices"])
 def test_the_beat_runs_each_task_any_number_of_times(db: None, name: str) -> None:
+    app.loader.import_default_modules()
     scheduled = [entry["task"] for entry in app.conf.beat_schedule.values()]
     assert scheduled.count(f"billing.tasks.{name}") == 1
     for _ in range(3):

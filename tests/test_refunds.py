@@ -125,7 +125,7 @@ def test_a_dispute_takes_the_credits_and_raises_the_alarm(
     )
     assert caplog.text.count(expected) == 1
     setting = AutoTopUp.objects.get()
-    assert (setting.enabled, setting.reason) == (False, "A payment was disputed.")
+    assert (setting.enabled, setting.reason) == (False, "payment_disputed")
 
 
 def test_a_dispute_that_is_won_gives_them_back(buyer: Buyer, stripe: StripeServer) -> None:

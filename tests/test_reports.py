@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -53,9 +54,7 @@ def reading_usage(queries: CaptureQueriesContext) -> list[str]:
     return [query["sql"] for query in queries if "billing_usage " in query["sql"]]
 
 
-def test_spend_by_day_has_every_day_and_the_corrections_of_the_day_they_were_made(
-    clock: DatabaseClock, alice: Tenant
-) -> None:
+def test_each_day_has_the_corrections_of_the_day_they_were_made(clock: DatabaseClock, alice: Tenant) -> None:
     clock.set(TEN - DAY)
     dear = call(alice, 50)
     clock.set(TEN)
@@ -63,11 +62,18 @@ def test_spend_by_day_has_every_day_and_the_corrections_of_the_day_they_were_mad
     refund(alice, dear, 8)
     rollups.roll_up()
     span = Span(TEN - 2 * DAY, TEN + MINUTE, UTC_ZONE)
-    days = {day.day: day.spend for day in figures.spend_by_day(alice.id, span)}
-    assert list(days) == ["2026-11-16", "2026-11-17", "2026-11-18"]
-    assert days["2026-11-16"] == figures.NO_SPEND
-    assert days["2026-11-17"] == figures.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0)
-    assert days["2026-11-18"] == figures.Spend(1, 0, 1, 1, 100, 20, 0, 0, 0, 62, -8)
+    midnights = [TEN.replace(hour=0) + number * DAY for number in (-2, -1, 0, 1)]
+    days = [figures.spend(alice.id, Span(start, end, UTC_ZONE)) for start, end in pairwise(midnights)]
+    assert days == [
+        figures.NO_SPEND,
+        figures.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0),
+        figures.Spend(1, 0, 1, 1, 100, 20, 0, 0, 0, 62, -8),
+    ]
+    assert [(day.day, day.totals.credits_used) for day in figures.operator_by_day(span)] == [
+        ("2026-11-16", 0),
+        ("2026-11-17", 50),
+        ("2026-11-18", 62),
+    ]
     assert figures.spend(alice.id, span) == figures.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
 
 
@@ -78,7 +84,7 @@ def test_a_day_is_the_zones(clock: DatabaseClock, alice: Tenant) -> None:
     call(alice, 10)
     rollups.roll_up()
     span = Span(TEN, TEN + 8 * HOUR, ZoneInfo("Asia/Tokyo"))
-    found = [(day.day, day.spend.credits_used) for day in figures.spend_by_day(alice.id, span)]
+    found = [(day.day, day.totals.credits_used) for day in figures.operator_by_day(span)]
     assert found == [("2026-11-18", 1), ("2026-11-19", 10)]
 
 
@@ -108,7 +114,8 @@ def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, ali
     failed = alice.hold(10)
     do(alice.void(failed, receipt=make_receipt(price_id=alice.price_id, error_code="unavailable")))
     rollups.roll_up()
-    totals = figures.operator_totals(WEEK)
+    *before, totals, after = [day.totals for day in figures.operator_by_day(WEEK)]
+    assert {*before, after} == {figures.NO_TOTALS}
     assert totals == figures.Totals(
         requests=4,
         errors=1,
@@ -124,7 +131,6 @@ def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, ali
     )
     assert totals.cost_micro == 300
     assert totals.margin_micro == 980
-    assert [day.totals for day in figures.operator_by_day(WEEK)][-2] == totals
     assert [(cost.provider, cost.cost_pico, cost.reported_cost_pico) for cost in figures.costs(WEEK)] == [
         ("sandbox", 2_000_000, 2_100_000),
         ("other", 1_000_000, 0),
@@ -137,7 +143,7 @@ def test_all_tenants_together_may_be_more_than_a_bigint_holds(clock: DatabaseClo
         tenant = Tenant(9 * 10**18)
         call(tenant, 1, provider=name, cost_pico=9 * 10**18, reported_cost_usd=Decimal(9_000_000))
     rollups.roll_up()
-    totals = figures.operator_totals(WEEK)
+    totals = figures.operator_by_day(WEEK)[-2].totals
     assert (totals.cost_pico, totals.reported_cost_pico) == (18 * 10**18, 18 * 10**18)
     assert [cost.cost_pico for cost in figures.costs(WEEK)] == [9 * 10**18] * 2
     assert standing.standing(TEN - DAY).outstanding_micro == 2 * (9 * 10**18 - 1)
@@ -166,14 +172,12 @@ def test_no_report_reads_a_usage_row_and_each_is_a_query_or_two(clock: DatabaseC
     rollups.roll_up()
     with CaptureQueriesContext(connection) as queries:
         figures.spend(alice.id, WEEK)
-        figures.spend_by_day(alice.id, WEEK)
         figures.top(alice.id, WEEK, "model")
-        figures.operator_totals(WEEK)
         figures.operator_by_day(WEEK)
         figures.provider_health(WEEK)
         figures.costs(WEEK)
         figures.as_of()
-    assert len(queries) == 8
+    assert len(queries) == 6
     with CaptureQueriesContext(connection) as more:
         figures.top(alice.id, WEEK, "key")
     assert len(more) == 2
@@ -186,7 +190,6 @@ def test_charlie_sees_nothing_of_alices(clock: DatabaseClock, alice: Tenant) -> 
     charlie = Tenant(100)
     assert figures.spend(charlie.id, WEEK) == figures.NO_SPEND
     assert figures.top(charlie.id, WEEK, "model") == []
-    assert {day.spend for day in figures.spend_by_day(charlie.id, WEEK)} == {figures.NO_SPEND}
 
 
 def test_figures_say_how_old_they_are(clock: DatabaseClock, alice: Tenant) -> None:

@@ -19,6 +19,7 @@ from billing.statements import files, monthly, pdf
 from billing.statements.monthly import Line, ModelTotal
 from billing.usage import rollups
 from common.checks import Invalid
+from common.numbers import fixed_credits
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do
 
@@ -215,8 +216,8 @@ def test_no_cell_is_a_formula(clock: DatabaseClock, alice: Tenant, reason: str, 
 
 
 def test_amounts_beyond_a_float_are_exact() -> None:
-    assert monthly.exact(2**63 - 1) == "9223372036854.775807"
-    assert monthly.exact(-1) == "-0.000001"
+    assert fixed_credits(2**63 - 1) == "9223372036854.775807"
+    assert fixed_credits(-1) == "-0.000001"
     assert pdf.grouped(-1_234_567_890_123) == "−1,234,567.890123"
 
 

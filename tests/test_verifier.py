@@ -1,6 +1,5 @@
 """Every invariant of the ledger, broken once by hand: the verifier names it, whose books they are, and the figures."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -15,8 +14,10 @@ from billing.credits import lots, vouchers
 from billing.models import Hold, Lot, Payment, Voucher
 from billing.oversight import verifier
 from billing.payments import account
+from billing.reconciliation import extra_charges
 from billing.reconciliation.extra_charges import charge_extra, queue_extra
 from billing.usage import rollups
+from common.invariants import EntryKey
 from tests.clock import DatabaseClock
 from tests.ledger_cast import Tenant, do
 
@@ -127,8 +128,26 @@ INVARIANTS = (
 
 
 def test_every_invariant_has_its_test() -> None:
-    named = re.findall(r"^SELECT '((?:[^']|'')+)'", verifier.VIOLATIONS, re.MULTILINE)
-    assert {text.replace("''", "'") for text in named} == set(INVARIANTS)
+    assert {invariant.name for invariant in verifier.INVARIANTS} == set(INVARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "parts", "text"),
+    [
+        (extra_charges.CORRECTION, (UUID(int=7), 2), "recon:00000000-0000-0000-0000-000000000007:2"),
+        (account.PAYMENT, (UUID(int=7),), "payment:00000000-0000-0000-0000-000000000007"),
+        (account.PAYMENT, (UUID(int=7), 0), "payment:00000000-0000-0000-0000-000000000007:0"),
+        (vouchers.GRANT, (7,), "voucher:7"),
+        (lots.EXPIRY, (7, 0), "expiry:7:0"),
+    ],
+)
+def test_a_key_is_spelled_alike_in_python_and_in_sql(
+    db: None, key: EntryKey, parts: tuple[Any, ...], text: str
+) -> None:
+    assert key.of(*parts) == text
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {key.sql(*['%s'] * len(parts))}", list(parts))
+        assert cursor.fetchone() == (text,)
 
 
 def test_healthy_books_have_no_violation(world: World) -> None:

@@ -16,8 +16,9 @@ from billing.credits import lots
 from billing.ledger.kernel import Posted
 from billing.ledger.models import Wallet
 from common import checks
+from common.checks import BIGINT_MAX
 
-AMOUNT_MAX_MICRO = 2**63 - 1
+AMOUNT_MAX_MICRO = BIGINT_MAX
 REASON_CHARACTERS_MAX = 500
 PAYING_ROLES = frozenset({Membership.Role.OWNER, Membership.Role.ADMIN, Membership.Role.BILLING})
 
@@ -41,7 +42,8 @@ def open_account(
     overdraft_micro: int = 0,
     actor: str,
 ) -> Account:
-    """An organization with its owner, wallet, first credits and first key, all or nothing."""
+    """An organization with its owner, wallet, first micro-credits and first key, all or nothing. Raises ValueError for
+    amounts that cannot be, and Invalid naming the field."""
     check_amount("credits", credits_micro, at_least=0)
     check_amount("overdraft", overdraft_micro, at_least=0)
     created = accounts.create_organization(name, owner_email, password)
@@ -62,8 +64,12 @@ def grant(
     idempotency_key: str | None = None,
     expires_at: datetime | None = None,
 ) -> Posted:
-    """Give credits, until `expires_at` if it is given. The same idempotency key again returns the first entry and
-    posts nothing."""
+    """Give micro-credits, at least 1, until `expires_at` if it is given. The same idempotency key again returns the
+    first entry and posts nothing.
+
+    Raises ValueError for an amount that cannot be, Invalid (`reason`, `expires_at`) for what the books do not keep, and
+    LedgerRefused for an organization without a wallet.
+    """
     check_amount("a grant", amount_micro, at_least=1)
     reason = checks.checked_text("reason", reason, REASON_CHARACTERS_MAX)
     idempotency_key = idempotency_key or f"grant:{uuid.uuid4()}"
@@ -76,6 +82,7 @@ def grant(
 
 
 def sign_up_credit_end() -> datetime | None:
+    """When credit that is given now to who signs up ends; None: never."""
     days = settings.SIGNUP_CREDIT_DAYS
     return datetime.now(UTC) + timedelta(days=days) if days else None
 
@@ -107,5 +114,6 @@ def welcome(user: User) -> Membership | None:
 
 
 def check_amount(what: str, amount_micro: int, *, at_least: int) -> None:
+    """Raises ValueError, naming `what`, for micro-credits below `at_least` or beyond a bigint."""
     if not at_least <= amount_micro <= AMOUNT_MAX_MICRO:
         raise ValueError(f"{what} must be between {at_least} and {AMOUNT_MAX_MICRO} micro-credits, not {amount_micro}")

@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from billing import ledger
 from billing.credits.models import Lot
 from billing.ledger.kernel import Post, Posted
+from common.invariants import EntryKey, Invariant
 
 WALLETS_PER_PASS_MAX = 10_000
 
@@ -63,6 +64,21 @@ WHERE l.closed_at IS NULL AND (l.expires_at <= clock_timestamp() OR w.seq > l.co
 GROUP BY l.wallet_id
 ORDER BY bool_or(l.expires_at <= clock_timestamp()) DESC, max(w.seq - l.counted_seq) DESC LIMIT %s
 """
+
+EXPIRY = EntryKey("expiry")  # of a lot, and how many expiries it had before
+INVARIANT = Invariant(
+    "a lot is its grant, and what expired of it",
+    f"""l.id::text,
+       format('%%s, %%s expired; entries %%s and %%s', l.amount, l.expired, g.amount, coalesce(-x.amount, 0))
+FROM billing_lot l LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry WHERE wallet_id = l.wallet_id AND seq = l.granted_seq OFFSET 0) g ON true,
+LATERAL (
+    SELECT sum(amount) AS amount FROM generate_series(0, l.expiries - 1) AS expiry(number), LATERAL (
+        SELECT amount FROM billing_entry
+        WHERE wallet_id = l.wallet_id AND idempotency_key = {EXPIRY.sql("l.id", "number")} AND kind = 'expiry'
+        OFFSET 0) taken) x
+WHERE (g.kind, g.amount) IS DISTINCT FROM ('grant', l.amount) OR coalesce(-x.amount, 0) <> l.expired""",  # noqa: S608 - of constants
+)
 
 
 class Movement(NamedTuple):
@@ -227,7 +243,7 @@ def _expiry(organization_id: UUID, lot: Row, amount: int) -> Post:
         amount=-amount,
         actor="expiry",
         reason=f"expired {lot.expires_at:%Y-%m-%d %H:%M} UTC: {lot.reason}",
-        idempotency_key=f"expiry:{lot.id}:{lot.expiries}",
+        idempotency_key=EXPIRY.of(lot.id, lot.expiries),
     )
 
 

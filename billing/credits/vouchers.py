@@ -22,6 +22,7 @@ from billing.credits import accounts, lots
 from billing.credits.models import Voucher, VoucherBatch
 from billing.ledger.kernel import Posted
 from common.checks import checked_expiry, checked_positive, checked_text
+from common.invariants import EntryKey, Invariant
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 TYPED_FOR = str.maketrans("OIL", "011", "- ")  # people read them so
@@ -32,6 +33,18 @@ COUNT_MAX = 100_000
 CREDIT_DAYS_MAX = 36_500
 FAILURES_PER_USER_MAX = 10  # in the throttle's window
 FAILURES_PER_ORGANIZATION_MAX = 30
+
+GRANT = EntryKey("voucher")  # of a voucher
+INVARIANT = Invariant(
+    "a redeemed voucher is one grant",
+    f"""v.id::text,
+       format('entry %%s of %%s; is %%s of %%s', v.entry_seq, t.amount_micro, e.seq, e.amount)
+FROM billing_voucher v JOIN billing_voucherbatch t ON t.id = v.batch_id LEFT JOIN LATERAL (
+    SELECT seq, kind, amount FROM billing_entry
+    WHERE wallet_id = v.organization_id AND idempotency_key = {GRANT.sql("v.id")} OFFSET 0) e ON true
+WHERE v.redeemed_at IS NOT NULL
+  AND (e.seq, e.kind, e.amount) IS DISTINCT FROM (v.entry_seq, 'grant', t.amount_micro)""",  # noqa: S608 - of constants
+)
 
 
 class Refused(ValueError):
@@ -203,7 +216,7 @@ def _grant(organization_id: UUID, voucher: Voucher, user_id: int, expires_at: da
         voucher.batch.amount_micro,
         actor=f"user {user_id}",
         reason=f"voucher …{voucher.tail} of {voucher.batch.name}",
-        idempotency_key=f"voucher:{voucher.pk}",
+        idempotency_key=GRANT.of(voucher.pk),
         expires_at=expires_at,
     )
 

@@ -20,6 +20,7 @@ from billing.delivery import mails
 from billing.notices import outbox, webhook_http, webhooks
 from billing.notices.models import Delivery, WebhookEndpoint
 from common import sealing
+from common.attempts import pause_s
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ def record(delivery: Delivery, outcome: Outcome) -> str:
     error = outcome.error[:ERROR_CHARACTERS_MAX]
     if not error:
         return stored("delivered", DELIVERED, outcome.status, *mine)
-    if not outcome.permanent and delivery.attempts <= len(PAUSES_S):
-        return stored("postponed", POSTPONED, PAUSES_S[delivery.attempts - 1], outcome.status, error, *mine)
+    again_after_s = None if outcome.permanent else pause_s(PAUSES_S, delivery.attempts)
+    if again_after_s is not None:
+        return stored("postponed", POSTPONED, again_after_s, outcome.status, error, *mine)
     logger.warning("gave up %s of %s: %s", delivery.channel, delivery.notification_id, error)
     if delivery.channel == Delivery.Channel.WEBHOOK:
         tell_of_dead_webhook(delivery, error)

@@ -80,7 +80,13 @@ def post(
     idempotency_key: str,
     hold_id: UUID | None = None,
 ) -> Posted:
-    """Post one entry that is not a call's own; the same key again returns the first entry."""
+    """Post one entry that is not a call's own; the same key again returns the first entry.
+
+    `amount` is in micro-credits, above 0 what comes in and below 0 what is taken; `kind` is `purchase`, `grant`,
+    `adjustment`, `correction`, `refund` or `expiry`; `hold_id` names the call that a correction is of. Raises
+    LedgerRefused for an organization without a wallet, and when the balance would pass the wallet's floor. In the
+    caller's transaction, if there is one.
+    """
     command = Post(
         wallet_id=organization_id,
         kind=kind,

@@ -1,4 +1,5 @@
-"""Alerts: a balance that has become low, a budget that is being used up. Each crossing is told once.
+"""Alerts: a balance that has become low, a budget that is being used up, or another of billing/notices/kinds. Each
+crossing is told once.
 
 What was told stands in the rule's own row and is changed by a conditional statement, in one transaction with the
 notification: any number of passes may run at once. A pass reads balances, entries at the border of a period and what
@@ -6,16 +7,17 @@ was put in since, and keys' meters: never usage rows. A door of this room.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from accounts.models import ApiKey, Membership, Organization
+from accounts.models import Membership, Organization
 from billing.notices import outbox
+from billing.notices.kinds import KINDS
+from billing.notices.kinds.base import AlertKind, Crossing
+from billing.notices.letter import Payload
 from billing.notices.models import AlertRule
 from billing.notices.webhooks import find_endpoint
 from common.checks import BIGINT_MAX, Invalid, checked_choice, checked_email
@@ -24,173 +26,34 @@ logger = logging.getLogger(__name__)
 
 RULES_MAX = 20  # of one organization
 ADDRESSES_MAX = 10
-PERCENTS_MAX = 10
-PERCENT_MAX = 1_000
-# A balance that hovers at the threshold, because holds come and go, is told of at most this often.
-QUIET_S = 600
-
-LOW = """
-SELECT r.id FROM billing_alertrule r JOIN billing_wallet w ON w.organization_id = r.organization_id
-WHERE r.kind = 'low_balance' AND r.enabled AND r.armed AND NOT w.unlimited AND w.posted - w.held < r.threshold_micro
-  AND (r.fired_at IS NULL OR r.fired_at <= now() - make_interval(secs => %s))
-"""
-FIRE_LOW = """
-UPDATE billing_alertrule r SET armed = false, fired_at = now() FROM billing_wallet w
-WHERE r.id = %s AND w.organization_id = r.organization_id
-  AND r.enabled AND r.armed AND NOT w.unlimited AND w.posted - w.held < r.threshold_micro
-RETURNING r.threshold_micro, w.posted - w.held, w.posted, w.held
-"""
-ARM = """
-UPDATE billing_alertrule r SET armed = true FROM billing_wallet w
-WHERE r.kind = 'low_balance' AND r.enabled AND NOT r.armed AND w.organization_id = r.organization_id
-  AND (w.unlimited OR w.posted - w.held >= r.threshold_micro)
-"""
-
-# What an organization has used since the period began: what it had then, plus what was put in, minus what it has. That
-# is minus the sum of the period's entries for calls and their corrections, without reading one of them.
-BUDGETS = """
-SELECT r.id, r.organization_id, r.threshold_micro, r.percents, r.fired_percent, r.fired_period, r.period, p.start,
-       CASE WHEN r.key_id IS NULL THEN opening.balance + put_in.amount - w.posted
-            WHEN r.period = 'day' AND m.day_start = p.start THEN m.day_spent
-            WHEN r.period = 'week' AND m.week_start = p.start THEN m.week_spent
-            WHEN r.period = 'month' AND m.month_start = p.start THEN m.month_spent
-            ELSE 0 END, r.key_id, k.name
-FROM billing_alertrule r
-JOIN billing_wallet w ON w.organization_id = r.organization_id
-LEFT JOIN billing_meter m ON m.key_id = r.key_id
-LEFT JOIN accounts_apikey k ON k.id = r.key_id
-CROSS JOIN LATERAL (SELECT date_trunc(r.period, now(), 'UTC') AS start) p
-CROSS JOIN LATERAL (SELECT coalesce((
-    SELECT e.balance_after FROM billing_entry e WHERE e.wallet_id = r.organization_id AND e.created_at < p.start
-    ORDER BY e.created_at DESC, e.seq DESC LIMIT 1), 0) AS balance) opening
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(e.amount), 0)::bigint AS amount FROM billing_entry e
-    WHERE e.wallet_id = r.organization_id AND NOT (e.kind IN ('usage', 'late_usage', 'correction'))
-      AND e.created_at >= p.start) put_in
-WHERE r.kind = 'budget' AND r.enabled
-"""
-FIRE_BUDGET = """
-UPDATE billing_alertrule SET fired_period = %(start)s, fired_percent = %(percent)s, fired_at = now()
-WHERE id = %(rule)s AND enabled AND threshold_micro = %(threshold)s AND (
-    fired_period IS NULL OR fired_period < %(start)s OR (fired_period = %(start)s AND fired_percent < %(percent)s))
-"""
-
-
-class Budget(NamedTuple):
-    """A budget's rule, what was told of it, and what was used of it by now."""
-
-    rule_id: UUID
-    organization_id: UUID
-    threshold_micro: int
-    percents: list[int]
-    fired_percent: int
-    fired_period: datetime | None
-    period: str
-    start: datetime
-    spent_micro: int
-    key_id: UUID | None
-    key_name: str | None
 
 
 def evaluate() -> int:
     """One pass over all rules; how many alerts it gave."""
-    arm()
-    jobs = [
-        *((rule_id, partial(fire_low, rule_id)) for rule_id in low_balances()),
-        *((budget.rule_id, partial(fire_budget, budget)) for budget in budgets() if crossed(budget)),
-    ]
-    return sum(fired(*job) for job in jobs)
+    for kind in KINDS.values():
+        kind.rearm()
+    found = [(kind, crossing) for kind in KINDS.values() for crossing in kind.crossings()]
+    return sum(fired(kind, crossing) for kind, crossing in found)
 
 
-def fired(rule_id: UUID, fire: Callable[[], bool]) -> bool:
+def fired(kind: AlertKind, crossing: Crossing) -> bool:
     """The outermost edge of one rule: whatever goes wrong with it, the others are told."""
     try:
-        return fire()
+        with transaction.atomic():
+            figures = crossing.fire()
+            if figures is not None:
+                tell(crossing.rule_id, kind.event, figures)
     except Exception:
-        logger.exception("unexpected failure of alert %s", rule_id)
+        logger.exception("unexpected failure of alert %s", crossing.rule_id)
         return False
+    return figures is not None
 
 
-# --- Low balance ------------------------------------------------------------------------------------
-
-
-def arm() -> None:
-    """Rules whose balance is enough again may tell of the next time it is not."""
-    with connection.cursor() as cursor:
-        cursor.execute(ARM)
-
-
-def low_balances() -> list[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(LOW, [QUIET_S])
-        return [rule_id for (rule_id,) in cursor.fetchall()]
-
-
-def fire_low(rule_id: UUID) -> bool:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(FIRE_LOW, [rule_id])
-        fired = cursor.fetchone()
-        if fired is None:
-            return False  # somebody else was faster, or it is not low any more
-        threshold, available, posted, held = fired
-        figures = {"threshold": threshold, "available": available, "balance": posted, "held": held}
-        tell(rule_id, "balance.low", figures)
-    return True
-
-
-# --- Budgets ----------------------------------------------------------------------------------------
-
-
-def budgets() -> list[Budget]:
-    with connection.cursor() as cursor:
-        cursor.execute(BUDGETS)
-        return [Budget(*row) for row in cursor.fetchall()]
-
-
-def crossed(budget: Budget) -> list[int]:
-    """The percentages that are reached and were not told of in this period. Pure."""
-    told = budget.fired_percent if budget.fired_period == budget.start else 0
-    return [
-        percent
-        for percent in budget.percents
-        if percent > told and budget.spent_micro * 100 >= budget.threshold_micro * percent
-    ]
-
-
-def fire_budget(budget: Budget) -> bool:
-    reached = crossed(budget)
-    guard: dict[str, Any] = {
-        "rule": budget.rule_id,
-        "start": budget.start,
-        "percent": reached[-1],
-        "threshold": budget.threshold_micro,
-    }
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(FIRE_BUDGET, guard)
-        if not cursor.rowcount:
-            return False
-        tell(budget.rule_id, "budget.reached", figures_of(budget, reached))
-    return True
-
-
-def figures_of(budget: Budget, reached: list[int]) -> dict[str, Any]:
-    return {
-        "budget": budget.threshold_micro,
-        "spent": budget.spent_micro,
-        "percent": reached[-1],
-        "percents_crossed": reached,
-        "period": budget.period,
-        "period_start": budget.start.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "key": str(budget.key_id) if budget.key_id else None,
-        "key_name": budget.key_name,
-    }
-
-
-def tell(rule_id: UUID, kind: str, figures: Mapping[str, Any]) -> None:
+def tell(rule_id: UUID, event: str, figures: Payload) -> None:
     rule = AlertRule.objects.get(pk=rule_id)
     outbox.notify(
         rule.organization_id,
-        kind,
+        event,
         {"rule": str(rule.pk), **figures},
         roles=rule.roles,
         addresses=rule.addresses,
@@ -222,13 +85,18 @@ def create_rule(
     period: str | None = None,
     percents: Sequence[int] = (100,),
     key_id: UUID | None = None,
-    roles: Sequence[str] = outbox.MONEY_ROLES,
+    roles: Sequence[str] | None = None,
     addresses: Sequence[str] = (),
     webhook_id: UUID | None = None,
 ) -> AlertRule:
-    """`low_balance`: tell when less than the threshold is available for new calls. `budget`: tell when the calls of a
-    period (UTC day, ISO week, month), of all keys or of one, reach these percentages of the threshold."""
+    """A wish to be told; `kind` is one of billing/notices/kinds, the threshold is in micro-credits.
+
+    `low_balance`: when less than the threshold is available for new calls. `budget`: when the calls of a period (UTC
+    day, ISO week, month), of all keys or of one, reach these percentages of the threshold. Without `roles`, the kind's
+    own are told. Raises Invalid, naming what is wrong, also when the organization has RULES_MAX rules.
+    """
     wanted = checked_rule(organization_id, kind, threshold_micro, period, percents, key_id)
+    roles = KINDS[kind].roles if roles is None else roles
     receivers = checked_receivers(organization_id, roles, addresses, webhook_id)
     Organization.objects.select_for_update(no_key=True).get(pk=organization_id)  # two at once are counted one by one
     if AlertRule.objects.filter(organization_id=organization_id).count() >= RULES_MAX:
@@ -271,29 +139,11 @@ def checked_rule(
     percents: Sequence[int],
     key_id: UUID | None,
 ) -> dict[str, Any]:
-    checked_choice("kind", kind, AlertRule.Kind.values)
+    checked_choice("kind", kind, list(KINDS))
     if not 0 < threshold_micro <= BIGINT_MAX:
         raise Invalid("threshold", f"must be between 1 and {BIGINT_MAX} micro-credits, not {threshold_micro}")
-    if kind == AlertRule.Kind.LOW_BALANCE:
-        if period is not None or key_id is not None:
-            raise Invalid("period" if period is not None else "key", "is for budgets only")
-        return {"kind": kind, "threshold_micro": threshold_micro, "period": None, "percents": [], "key_id": None}
-    if key_id is not None and not ApiKey.objects.filter(organization_id=organization_id, pk=key_id).exists():
-        raise Invalid("key", f"there is none with the id {key_id}")
-    return {
-        "kind": kind,
-        "threshold_micro": threshold_micro,
-        "period": checked_choice("period", period or "", AlertRule.Period.values),
-        "percents": checked_percents(percents),
-        "key_id": key_id,
-    }
-
-
-def checked_percents(percents: Sequence[int]) -> list[int]:
-    found = sorted(set(percents))
-    if not found or len(found) > PERCENTS_MAX or not 1 <= found[0] <= found[-1] <= PERCENT_MAX:
-        raise Invalid("percents", f"must be 1 to {PERCENTS_MAX} whole numbers between 1 and {PERCENT_MAX}")
-    return found
+    own = KINDS[kind].checked(organization_id, period, percents, key_id)
+    return {"kind": kind, "threshold_micro": threshold_micro, **own}
 
 
 def checked_receivers(

@@ -1,6 +1,7 @@
 """What we tell people and their servers: alert rules, the endpoints of webhooks, notifications and their deliveries.
 
-Rows of the outbox are written in the transaction of what they tell about; billing/notices/outbox.py sends them.
+Rows of the outbox are written by billing/notices/outbox.py in the transaction of what they tell about;
+billing/delivery/deliveries.py sends them.
 """
 
 import uuid
@@ -40,11 +41,7 @@ class WebhookEndpoint(models.Model):
 
 
 class AlertRule(models.Model):
-    """One wish to be told, and how far it has been fulfilled; see billing/notices/alerts.py."""
-
-    class Kind(models.TextChoices):
-        LOW_BALANCE = "low_balance"
-        BUDGET = "budget"
+    """One wish to be told, and how far it has been fulfilled; see alerts.py and kinds/."""
 
     class Period(models.TextChoices):
         DAY = "day"
@@ -53,7 +50,7 @@ class AlertRule(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="alert_rules")
-    kind = models.CharField(max_length=11, choices=Kind)
+    kind = models.CharField(max_length=32)  # one of billing/notices/kinds
     threshold_micro = models.BigIntegerField()  # of a budget: all of it
     period = models.CharField(max_length=5, choices=Period, null=True, blank=True)
     percents = ArrayField(models.SmallIntegerField(), default=list, blank=True)  # of a budget, ascending
@@ -65,7 +62,7 @@ class AlertRule(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     # What has been told already. Changed by conditional statements only.
-    armed = models.BooleanField(default=True)  # low balance: it was not low since the last alert
+    armed = models.BooleanField(default=True)  # False: told of a state that has not ended yet
     fired_at = models.DateTimeField(null=True, blank=True)
     fired_period = models.DateTimeField(null=True, blank=True)  # the budget's period that fired_percent belongs to
     fired_percent = models.SmallIntegerField(default=0)
@@ -74,9 +71,11 @@ class AlertRule(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(threshold_micro__gt=0), name="alert_threshold_positive"),
             models.CheckConstraint(
-                condition=Q(kind="low_balance", period__isnull=True, percents=[], key__isnull=True)
-                | (Q(kind="budget", period__isnull=False) & ~Q(percents=[])),
-                name="alert_kind_consistent",
+                condition=~Q(kind="low_balance") | Q(period__isnull=True, percents=[], key__isnull=True),
+                name="alert_low_balance_shape",
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind="budget") | (Q(period__isnull=False) & ~Q(percents=[])), name="alert_budget_shape"
             ),
         ]
         indexes = [models.Index(fields=["kind"], condition=Q(enabled=True), name="alert_enabled")]

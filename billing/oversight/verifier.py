@@ -1,4 +1,4 @@
-"""The verifier: one statement, one snapshot, every violation of the ledger's invariants.
+"""The verifier: one statement, one snapshot, every violation of what the packages of this room promise.
 
 `violations()` is empty when the books are right; each row names the invariant, whose books break it, and the figures
 that disagree. `run()` does the same and keeps the result (VerifierRun); when all is right it also renews the
@@ -19,21 +19,19 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max
 
+from billing.credits import lots, vouchers
+from billing.ledger import invariants as ledger_invariants
 from billing.ledger.kernel import CONTRA
 from billing.oversight.models import VerifierRun
-from billing.usage.rollups import ATTEMPT_FIGURES, ATTEMPT_KEYS, ATTEMPTS, FIGURES, HOUR_OF_ROW
+from billing.payments import account as payments
+from billing.reconciliation import extra_charges
+from billing.usage import invariants as usage_invariants
+from common.invariants import union
 
 SWEEPS_ALLOWED = 2
 OVERLAP = timedelta(hours=1)
 VIOLATIONS_KEPT = 20
 RUNS_KEPT = timedelta(days=90)
-
-SUMS = ", ".join(f"sum({name})" for name in FIGURES)
-ZEROS = ", ".join("0" for _ in FIGURES)
-NAMES = ", ".join(FIGURES)
-NEGATED = ", ".join(f"-{name}" for name in FIGURES)
-COMPUTED = ", ".join(f"{sql} AS {name}" for name, sql in FIGURES.items())
-COMPUTED_ATTEMPTS = ", ".join(f"{sql} AS {name}" for name, sql in (ATTEMPT_KEYS | ATTEMPT_FIGURES).items())
 
 # What a run looks at. The names are the same, the invariants do not know which of the two it is.
 COMPLETE = """
@@ -91,165 +89,16 @@ checkpoint AS MATERIALIZED (
     LEFT JOIN newly_spent n ON n.key_id = m.key_id LEFT JOIN held_now h ON h.key_id = m.key_id
 )"""
 
-SHARED = f"""
-summed AS (
-    SELECT w.organization_id AS wallet_id, coalesce(c.posted, 0) + coalesce(e.total, 0) AS total,
-           coalesce(c.seq, 0) + coalesce(e.entries, 0) AS entries, coalesce(e.last_seq, c.seq, 0) AS last_seq
-    FROM billing_wallet w LEFT JOIN checkpoint c ON c.wallet_id = w.organization_id LEFT JOIN (
-        SELECT wallet_id, sum(amount) AS total, count(*) AS entries, max(seq) AS last_seq
-        FROM seen_entry GROUP BY 1) e ON e.wallet_id = w.organization_id
-), open_hold AS (
-    SELECT wallet_id, sum(amount) AS held FROM billing_hold WHERE state = 'open' GROUP BY 1
-), chain AS (
-    SELECT e.wallet_id, e.seq, e.balance_after, e.amount,
-           coalesce(lag(e.balance_after) OVER w, c.posted, 0) AS before,
-           coalesce(lag(e.seq) OVER w, c.seq, 0) AS seq_before
-    FROM seen_entry e LEFT JOIN checkpoint c ON c.wallet_id = e.wallet_id
-    WINDOW w AS (PARTITION BY e.wallet_id ORDER BY e.seq)
-), charge AS (
-    SELECT hold_id, count(*) AS entries, -sum(amount) AS charged, min(kind) AS kind, min(wallet_id::text) AS wallet
-    FROM charging GROUP BY 1
-), kept AS (
-    SELECT coalesce((SELECT billing_first_id_of((holds_from AT TIME ZONE 'UTC')::date) FROM billing_usageretention
-                     WHERE id = 1), '00000000-0000-0000-0000-000000000000') AS first_id
-), span AS (
-    SELECT greatest(%(hours_from)s::timestamptz, (SELECT hours_from FROM billing_usageretention WHERE id = 1)) AS first,
-           (SELECT date_trunc('hour', through, 'UTC') FROM billing_rollupstate WHERE id = 1) AS "end"
-), hourly AS (
-    SELECT wallet_id, key_id, user_id, model, provider, {HOUR_OF_ROW} AS hour, 1 AS side, {COMPUTED}
-    FROM billing_usage WHERE recorded_at >= (SELECT first FROM span) AND recorded_at < (SELECT "end" FROM span)
-    GROUP BY 1, 2, 3, 4, 5, 6
-    UNION ALL
-    SELECT wallet_id, key_id, user_id, model, provider, hour, -1, {NEGATED}
-    FROM billing_usagehour WHERE hour >= (SELECT first FROM span) AND hour < (SELECT "end" FROM span)
-), provided AS (
-    SELECT model, provider, hour, {NAMES}
-    FROM billing_usagehour WHERE hour >= (SELECT first FROM span) AND hour < (SELECT "end" FROM span)
-    UNION ALL
-    SELECT model, provider, hour, {NEGATED}
-    FROM billing_providerhour WHERE hour >= (SELECT first FROM span) AND hour < (SELECT "end" FROM span)
-), attempted AS (
-    SELECT {COMPUTED_ATTEMPTS} FROM {ATTEMPTS}
-    WHERE recorded_at >= (SELECT first FROM span) AND recorded_at < (SELECT "end" FROM span)
-    GROUP BY {", ".join(ATTEMPT_KEYS.values())}
-    UNION ALL
-    SELECT model, provider, outcome, hour, -attempts, -milliseconds
-    FROM billing_attempthour WHERE hour >= (SELECT first FROM span) AND hour < (SELECT "end" FROM span)
-)"""  # noqa: S608 - of constants
-
-VIOLATIONS = f"""
-SELECT 'balance is the sum of its entries', w.organization_id::text,
-       format('posted %%s, entries %%s', w.posted, e.total)
-FROM billing_wallet w JOIN summed e ON e.wallet_id = w.organization_id WHERE w.posted <> e.total
-UNION ALL
-SELECT 'seq counts the entries', w.organization_id::text,
-       format('seq %%s, entries %%s, highest %%s', w.seq, e.entries, e.last_seq)
-FROM billing_wallet w JOIN summed e ON e.wallet_id = w.organization_id WHERE w.seq <> e.entries OR w.seq <> e.last_seq
-UNION ALL
-SELECT 'held is the sum of open holds', w.organization_id::text,
-       format('held %%s, open holds %%s', w.held, coalesce(o.held, 0))
-FROM billing_wallet w LEFT JOIN open_hold o ON o.wallet_id = w.organization_id WHERE w.held <> coalesce(o.held, 0)
-UNION ALL
-SELECT 'the chain of balances has no gap', wallet_id::text,
-       format('entry %%s: %%s %%s is not %%s', seq, before, to_char(amount, 'FMSG999999999999999999'), balance_after)
-FROM chain WHERE balance_after <> before + amount OR seq <> seq_before + 1
-UNION ALL
-SELECT 'an entry names the account of its kind', wallet_id::text,
-       format('entry %%s: %%s against %%s', seq, kind, contra)
-FROM seen_entry WHERE (kind, contra) NOT IN (SELECT * FROM unnest(%(kinds)s::text[], %(contras)s::text[]))
-UNION ALL
-SELECT 'a settled call has one usage entry of what it was charged', h.id::text,
-       format('%%s, charged %%s, entry %%s', h.state, h.charged, c.charged)
-FROM seen_hold h LEFT JOIN charge c ON c.hold_id = h.id
-WHERE (h.charged IS NOT NULL) <> (c.hold_id IS NOT NULL) OR h.charged <> c.charged OR c.entries > 1
-   OR coalesce(c.kind = 'usage', false) <> (h.state = 'settled') OR c.wallet <> h.wallet_id::text
-UNION ALL
-SELECT 'a limited wallet is above its floor', organization_id::text,
-       format('posted %%s, held %%s, overdraft %%s', posted, held, overdraft)
-FROM billing_wallet WHERE NOT unlimited AND posted - held < -overdraft
-UNION ALL
-SELECT 'a meter is the sum of its windows'' holds', m.key_id::text,
-       format('day %%s, week %%s, month %%s, total %%s spent and %%s held; holds say %%s, %%s, %%s, %%s and %%s',
-              m.day_spent, m.week_spent, m.month_spent, m.total_spent, m.total_held, x.day_spent, x.week_spent,
-              x.month_spent, x.total_spent, x.total_held)
-FROM billing_meter m JOIN metered x ON x.key_id = m.key_id
-WHERE (m.day_spent, m.week_spent, m.month_spent, m.total_spent, m.day_held, m.week_held, m.month_held, m.total_held)
-   <> (coalesce(x.day_spent, 0), coalesce(x.week_spent, 0), coalesce(x.month_spent, 0), coalesce(x.total_spent, 0),
-       coalesce(x.day_held, 0), coalesce(x.week_held, 0), coalesce(x.month_held, 0), coalesce(x.total_held, 0))
-UNION ALL
-SELECT 'a meter is the sum of its windows'' holds', h.key_id::text,
-       format('no meter; holds say %%s spent and %%s held', coalesce(sum(h.charged), 0),
-              coalesce(sum(h.amount) FILTER (WHERE h.state = 'open'), 0))
-FROM seen_hold h LEFT JOIN billing_meter m ON m.key_id = h.key_id
-WHERE h.key_id IS NOT NULL AND m.key_id IS NULL GROUP BY h.key_id
-UNION ALL
-SELECT 'no hold outlives its time', id::text, format('expired at %%s', expires_at)
-FROM billing_hold WHERE state = 'open' AND expires_at < clock_timestamp() - make_interval(secs => %(sweeps_s)s)
-UNION ALL
-SELECT 'contra accounts sum to the balances', 'all', format('entries %%s, balances %%s', e.total, w.total)
-FROM (SELECT coalesce(sum(total), 0) AS total FROM summed) e,
-     (SELECT coalesce(sum(posted), 0) AS total FROM billing_wallet) w WHERE e.total <> w.total
-UNION ALL
-SELECT 'usage says what was charged', h.id::text, format('usage %%s, hold %%s', u.charged, h.charged)
-FROM seen_hold h LEFT JOIN seen_usage u ON u.hold_id = h.id
-WHERE (h.charged IS NOT NULL AND u.hold_id IS NULL AND h.id >= (SELECT first_id FROM kept))
-   OR u.charged <> coalesce(h.charged, 0) OR u.wallet_id <> h.wallet_id
-UNION ALL
-SELECT 'roll-ups are the sums of usage', wallet_id::text,
-       format('%%s %%s: usage %%s requests, %%s charged; roll-up %%s, %%s', hour, model,
-              coalesce(sum(requests) FILTER (WHERE side = 1), 0), coalesce(sum(charged) FILTER (WHERE side = 1), 0),
-              coalesce(-sum(requests) FILTER (WHERE side = -1), 0), coalesce(-sum(charged) FILTER (WHERE side = -1), 0))
-FROM hourly GROUP BY wallet_id, key_id, user_id, model, provider, hour HAVING ({SUMS}) <> ({ZEROS})
-UNION ALL
-SELECT 'providers'' hours are the sums of roll-ups', provider,
-       format('%%s %%s: off by %%s requests, %%s charged', hour, model, sum(requests), sum(charged))
-FROM provided GROUP BY model, provider, hour HAVING ({SUMS}) <> ({ZEROS})
-UNION ALL
-SELECT 'attempts are those of the calls', provider,
-       format('%%s %%s: off by %%s attempts, %%s ms', hour, outcome, sum(attempts), sum(milliseconds))
-FROM attempted GROUP BY model, provider, outcome, hour HAVING (sum(attempts), sum(milliseconds)) <> (0, 0)
-UNION ALL
-SELECT 'an extra charge took what its entry says', x.id::text,
-       format('%%s, took %%s, entry %%s', x.state, x.taken_micro, e.amount)
-FROM billing_extracharge x LEFT JOIN LATERAL (
-    SELECT amount, kind FROM billing_entry
-    WHERE wallet_id = x.wallet_id AND idempotency_key = format('recon:%%s:%%s', x.hold_id, x.version)
-    OFFSET 0) e ON true
-WHERE coalesce(e.amount, 0) <> -x.taken_micro OR e.kind <> 'correction'
-UNION ALL
-SELECT 'a payment moved what it says', p.id::text,
-       format('%%s of %%s, %%s taken back; entries %%s and %%s', p.state, p.credits_micro, p.taken_back_micro, e.amount,
-              coalesce(b.amount, 0))
-FROM billing_payment p LEFT JOIN LATERAL (
-    SELECT amount, kind FROM billing_entry
-    WHERE wallet_id = p.organization_id AND idempotency_key = format('payment:%%s', p.id) OFFSET 0) e ON true,
-LATERAL (
-    SELECT sum(amount) AS amount FROM generate_series(0, p.movements - 1) AS movement(number), LATERAL (
-        SELECT amount FROM billing_entry
-        WHERE wallet_id = p.organization_id AND idempotency_key = format('payment:%%s:%%s', p.id, number)
-          AND kind = 'refund' OFFSET 0) moved) b
-WHERE (p.paid_at IS NOT NULL) <> (e.amount IS NOT NULL) OR e.amount <> p.credits_micro OR e.kind <> 'purchase'
-   OR coalesce(b.amount, 0) <> -p.taken_back_micro
-UNION ALL
-SELECT 'a redeemed voucher is one grant', v.id::text,
-       format('entry %%s of %%s; is %%s of %%s', v.entry_seq, t.amount_micro, e.seq, e.amount)
-FROM billing_voucher v JOIN billing_voucherbatch t ON t.id = v.batch_id LEFT JOIN LATERAL (
-    SELECT seq, kind, amount FROM billing_entry
-    WHERE wallet_id = v.organization_id AND idempotency_key = format('voucher:%%s', v.id) OFFSET 0) e ON true
-WHERE v.redeemed_at IS NOT NULL AND (e.seq, e.kind, e.amount) IS DISTINCT FROM (v.entry_seq, 'grant', t.amount_micro)
-UNION ALL
-SELECT 'a lot is its grant, and what expired of it', l.id::text,
-       format('%%s, %%s expired; entries %%s and %%s', l.amount, l.expired, g.amount, coalesce(-x.amount, 0))
-FROM billing_lot l LEFT JOIN LATERAL (
-    SELECT amount, kind FROM billing_entry WHERE wallet_id = l.wallet_id AND seq = l.granted_seq OFFSET 0) g ON true,
-LATERAL (
-    SELECT sum(amount) AS amount FROM generate_series(0, l.expiries - 1) AS expiry(number), LATERAL (
-        SELECT amount FROM billing_entry
-        WHERE wallet_id = l.wallet_id AND idempotency_key = format('expiry:%%s:%%s', l.id, number) AND kind = 'expiry'
-        OFFSET 0) taken) x
-WHERE (g.kind, g.amount) IS DISTINCT FROM ('grant', l.amount) OR coalesce(-x.amount, 0) <> l.expired
-"""  # noqa: S608 - of constants
-
+SHARED = f"{ledger_invariants.SOURCES}, {usage_invariants.SOURCES}"
+INVARIANTS = (
+    *ledger_invariants.INVARIANTS,
+    *usage_invariants.INVARIANTS,
+    extra_charges.INVARIANT,
+    payments.INVARIANT,
+    vouchers.INVARIANT,
+    lots.INVARIANT,
+)
+VIOLATIONS = union(INVARIANTS)
 FOUND = f"found (invariant, subject, detail) AS MATERIALIZED ({VIOLATIONS})"
 
 # What was found right just now, in the same snapshot; nothing while anything is wrong.

@@ -19,12 +19,31 @@ from billing.credits import lots
 from billing.ledger.models import Wallet
 from billing.notices import outbox
 from billing.payments.models import AutoTopUp, Payment
+from common.invariants import EntryKey, Invariant
 
 logger = logging.getLogger(__name__)
 
 FAILURES_MAX = 3
 RETRY_AFTER = timedelta(hours=1)  # times the failures so far
 ACTOR = "stripe"
+
+PAYMENT = EntryKey("payment")  # of a payment: its purchase; with a number: that movement back or forth
+INVARIANT = Invariant(
+    "a payment moved what it says",
+    f"""p.id::text,
+       format('%%s of %%s, %%s taken back; entries %%s and %%s', p.state, p.credits_micro, p.taken_back_micro, e.amount,
+              coalesce(b.amount, 0))
+FROM billing_payment p LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry
+    WHERE wallet_id = p.organization_id AND idempotency_key = {PAYMENT.sql("p.id")} OFFSET 0) e ON true,
+LATERAL (
+    SELECT sum(amount) AS amount FROM generate_series(0, p.movements - 1) AS movement(number), LATERAL (
+        SELECT amount FROM billing_entry
+        WHERE wallet_id = p.organization_id AND idempotency_key = {PAYMENT.sql("p.id", "number")}
+          AND kind = 'refund' OFFSET 0) moved) b
+WHERE (p.paid_at IS NOT NULL) <> (e.amount IS NOT NULL) OR e.amount <> p.credits_micro OR e.kind <> 'purchase'
+   OR coalesce(b.amount, 0) <> -p.taken_back_micro""",  # noqa: S608 - of constants
+)
 
 
 class Mismatch(Exception):
@@ -50,7 +69,7 @@ def pay(payment: Payment, amount_cents: int | None, currency: str | None) -> boo
         payment.credits_micro,
         actor=ACTOR,
         reason=f"{payment.kind} payment {payment.id}",
-        idempotency_key=f"payment:{payment.id}",
+        idempotency_key=PAYMENT.of(payment.id),
     )
     if payment.kind == Payment.Kind.AUTO:
         AutoTopUp.objects.filter(pk=payment.organization_id).update(failures=0, retry_at=None, reason="")
@@ -79,7 +98,7 @@ def settle_up(payment: Payment) -> None:
     payment.save()
 
 
-def disable_auto_top_up(organization_id: UUID, reason: str) -> None:
+def disable_auto_top_up(organization_id: UUID, reason: AutoTopUp.Off) -> None:
     AutoTopUp.objects.filter(pk=organization_id, enabled=True).update(enabled=False, reason=reason)
 
 
@@ -124,7 +143,7 @@ def _post(payment: Payment, amount_micro: int) -> None:
             amount_micro,
             actor=ACTOR,
             reason=f"{'money back' if amount_micro < 0 else 'dispute won'}: payment {payment.id}",
-            idempotency_key=f"payment:{payment.id}:{payment.movements}",
+            idempotency_key=PAYMENT.of(payment.id, payment.movements),
         )
         payment.movements += 1
 

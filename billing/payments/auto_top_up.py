@@ -20,6 +20,7 @@ from billing.ledger.kernel import window_starts
 from billing.ledger.models import Wallet
 from billing.payments import account, checkout, stripe_api, webhooks
 from billing.payments.models import AutoTopUp, Payment, StripeCustomer
+from common.checks import BIGINT_MAX, Invalid
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ ORDER BY t.organization_id LIMIT %s
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """For pages. `reason`: why it failed last, or is off."""
+    """For pages. `reason`: the code why it failed last, or is off; see AutoTopUp."""
 
     enabled: bool
     threshold_micro: int
@@ -82,12 +83,15 @@ def has_card(organization_id: UUID) -> bool:
 def enable(
     organization_id: UUID, *, threshold_micro: int, amount_cents: int, monthly_max_cents: int, user_id: int
 ) -> None:
-    """Set it, or set it anew, which forgets its failures. Raises ValueError naming the field."""
+    """Set it, or set it anew, which forgets its failures.
+
+    Raises Invalid, naming the field: `threshold`, `amount` or `monthly_max`.
+    """
     checkout.check_amount(amount_cents)
-    if not 0 <= threshold_micro <= 2**63 - 1:
-        raise ValueError(f"threshold: must not be negative, nor above {2**63 - 1} micro-credits")
+    if not 0 <= threshold_micro <= BIGINT_MAX:
+        raise Invalid("threshold", f"must not be negative, nor above {BIGINT_MAX} micro-credits")
     if not amount_cents <= monthly_max_cents <= 2**31 - 1:
-        raise ValueError("monthly maximum: must not be less than one top-up")
+        raise Invalid("monthly_max", "must not be less than one top-up")
     AutoTopUp.objects.update_or_create(
         pk=organization_id,
         defaults={
@@ -105,7 +109,7 @@ def enable(
 
 
 def disable(organization_id: UUID) -> None:
-    account.disable_auto_top_up(organization_id, "Switched off.")
+    account.disable_auto_top_up(organization_id, AutoTopUp.Off.BY_MEMBER)
 
 
 # --- The pass ---------------------------------------------------------------------------------------

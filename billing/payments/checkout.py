@@ -9,6 +9,7 @@ from billing.payments import account, stripe_api
 from billing.payments.models import Payment, StripeCustomer
 from billing.payments.stripe_api import PaymentError
 from billing.pricing import money
+from common.checks import Invalid
 
 CURRENCY = "usd"
 PAYMENTS_SHOWN_MAX = 100
@@ -29,21 +30,25 @@ class Checkout(msgspec.Struct, frozen=True):
 
 
 def offer() -> Offer:
+    """What can be bought now. Without Stripe nothing can, and the operator's contact is offered."""
     return Offer(stripe_api.is_configured(), *bounds_cents(), settings.OPERATOR_CONTACT)
 
 
 def bounds_cents() -> tuple[int, int]:
+    """The least and the most that one payment may be, in US cents, both included."""
     return int(settings.TOP_UP_MIN_USD * 100), int(settings.TOP_UP_MAX_USD * 100)
 
 
 def check_amount(amount_cents: int) -> None:
+    """Raises Invalid("amount", ...) for US cents that are not offered."""
     least, most = bounds_cents()
     if not least <= amount_cents <= most:
         given = f"{amount_cents / 100:.2f}"
-        raise ValueError(f"amount: must be between {least / 100:.2f} and {most / 100:.2f} USD, not {given}")
+        raise Invalid("amount", f"must be between {least / 100:.2f} and {most / 100:.2f} USD, not {given}")
 
 
 def credits_of(amount_cents: int) -> int:
+    """The micro-credits that US cents buy at today's CREDITS_PER_USD, rounded down."""
     return money.micro_of_cents(amount_cents, settings.CREDITS_PER_USD)
 
 
@@ -55,10 +60,12 @@ def start(
     save_card: bool = False,
     return_path: str = "/billing",
 ) -> Checkout:
-    """A payment, and where the member pays it. `save_card` asks for the consent that auto top-ups need.
+    """A payment of US cents, and the page of Stripe's where the member pays it.
 
-    Raises ValueError for an amount that is not offered, and PaymentError. Whether the member may is
-    `services.may_pay`'s question.
+    `save_card` asks there for the consent that auto top-ups need; from there the member comes back to `return_path`,
+    with the payment's id. Raises Invalid("amount", ...) for an amount that is not offered, NotConfigured without
+    Stripe, and another PaymentError if Stripe gives no page: then the payment has failed, and nobody can pay it.
+    Whether the member may pay is `services.may_pay`'s question.
     """
     check_amount(amount_cents)
     payment = _payment(organization_id, amount_cents, user_id)

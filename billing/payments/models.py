@@ -124,6 +124,12 @@ class StripeEvent(models.Model):
 class AutoTopUp(models.Model):
     """An organization's wish to be topped up whenever its balance is below the threshold."""
 
+    class Off(models.TextChoices):
+        """Why it was switched off, when no payment had failed. Reasons of failures are Stripe's codes and our own."""
+
+        BY_MEMBER = "switched_off", "Switched off."
+        DISPUTED = "payment_disputed", "A payment was disputed."
+
     organization = models.OneToOneField(Organization, models.PROTECT, primary_key=True, related_name="auto_top_up")
     enabled = models.BooleanField(default=True)
     threshold_micro = models.BigIntegerField()
@@ -133,7 +139,7 @@ class AutoTopUp(models.Model):
     enabled_at = models.DateTimeField()
     failures = models.IntegerField(default=0)  # in a row
     retry_at = models.DateTimeField(null=True)
-    reason = models.TextField(default="")  # why it failed last, or was disabled
+    reason = models.TextField(default="")  # a code: why it failed last, or was switched off
 
     class Meta:
         verbose_name = "auto top-up"

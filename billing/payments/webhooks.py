@@ -21,7 +21,7 @@ from msgspec import Struct
 from billing.notices import outbox
 from billing.payments import account
 from billing.payments.account import Mismatch
-from billing.payments.models import Dispute, Payment, StripeCustomer, StripeEvent
+from billing.payments.models import AutoTopUp, Dispute, Payment, StripeCustomer, StripeEvent
 from common.checks import as_uuid
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ REMEMBER = """
 INSERT INTO billing_stripeevent (id, type, outcome, payment_intent, body) VALUES (%s, %s, '', '', '')
 ON CONFLICT DO NOTHING
 """
-# Whoever comes second sees what the first one has left: an event that waits, or a payment that knows its intent.
+# Every event that names a payment intent holds this lock until its transaction ends. A dispute may come beside the
+# event that tells us the payment's intent: whichever has the lock second sees what the first one wrote, a dispute that
+# waits for its payment or a payment that knows its intent.
 LOCK_INTENT = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 20))"
 
 MONEY_IS_BACK = ("won", "warning_closed", "prevented")
@@ -280,7 +282,7 @@ def _mark_disputed(payment: Payment, said: DisputeSaid, event_type: str) -> str:
 
 
 def _alert(payment: Payment, said: DisputeSaid) -> None:
-    account.disable_auto_top_up(payment.organization_id, "A payment was disputed.")
+    account.disable_auto_top_up(payment.organization_id, AutoTopUp.Off.DISPUTED)
     logger.error(
         "payment %s of organization %s is disputed: %s, %d cents, reason %s; answer at Stripe before it is lost",
         payment.pk,

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTALS, by_class, total_of
+from common.numbers import MICRO as MICRO
 
 PICO = 10**12
-MICRO = 10**6
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from billing.ledger.kernel import Done, Expire
 from billing.ledger.models import Hold
 from billing.reconciliation import losses
 from billing.reconciliation.models import Loss
+from common.attempts import Attempts
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ CLAIM_EXPIRED = CLAIM.format(
     " AND expires_at > statement_timestamp() - interval '2 days'"
 )
 # How long after its first, second ... look-up a call is asked for again; then never.
-ASK_AGAIN_S = (10, 300, 3600, 4 * 3600, 24 * 3600)
+LOOK_UPS = Attempts("sweep_at", "sweep_attempts", pauses_s=(10, 300, 3600, 4 * 3600, 24 * 3600))
 ASK_AFTER_FAILURE_S = 60
 
 
@@ -123,18 +124,15 @@ def claim(provider: str, limit: int, *, for_s: float) -> list[Hold]:
 
 def ask_again(hold: Hold) -> None:
     """The provider does not know it: later, or never again."""
-    pauses = ASK_AGAIN_S[hold.sweep_attempts - 1 :]
-    due = Now() + timedelta(seconds=pauses[0]) if pauses else None
-    _mine(hold).update(sweep_at=due)
+    pause_s = LOOK_UPS.pause_s(hold)
+    due = None if pause_s is None else Now() + timedelta(seconds=pause_s)
+    LOOK_UPS.claimed(_unresolved(), hold).update(sweep_at=due)
 
 
 def put_off(hold: Hold, *, after_s: float = 0) -> None:
     """The provider could not be asked, or was not: as if it had not been claimed."""
-    _mine(hold).update(sweep_at=Now() + timedelta(seconds=after_s), sweep_attempts=hold.sweep_attempts - 1)
+    LOOK_UPS.give_back(_unresolved(), hold, Now() + timedelta(seconds=after_s))
 
 
-def _mine(hold: Hold) -> QuerySet[Hold]:
-    """The row, as long as it is as we claimed it: a resolved one stays as it is."""
-    return Hold.objects.filter(
-        pk=hold.pk, state__in=("open", "expired"), charged=None, sweep_attempts=hold.sweep_attempts
-    )
+def _unresolved() -> QuerySet[Hold]:
+    return Hold.objects.filter(state__in=("open", "expired"), charged=None)

@@ -19,8 +19,21 @@ from billing.reconciliation import losses
 from billing.reconciliation.models import ExtraCharge, Loss
 from billing.usage.models import Usage
 from common import checks
+from common.invariants import EntryKey, Invariant
 
 ACTOR_CHARACTERS_MAX = 200
+
+CORRECTION = EntryKey("recon")  # of a call, and the version of its correction
+INVARIANT = Invariant(
+    "an extra charge took what its entry says",
+    f"""x.id::text,
+       format('%%s, took %%s, entry %%s', x.state, x.taken_micro, e.amount)
+FROM billing_extracharge x LEFT JOIN LATERAL (
+    SELECT amount, kind FROM billing_entry
+    WHERE wallet_id = x.wallet_id AND idempotency_key = {CORRECTION.sql("x.hold_id", "x.version")}
+    OFFSET 0) e ON true
+WHERE coalesce(e.amount, 0) <> -x.taken_micro OR e.kind <> 'correction'""",  # noqa: S608 - of constants
+)
 
 
 class ExtraChargeDecided(ValueError):
@@ -44,7 +57,11 @@ def queue_extra(hold: Hold, amount_micro: int, billed_cost_usd: Decimal, *, vers
 
 @transaction.atomic
 def charge_extra(id: int, *, actor: str, reason: str) -> ExtraCharge:
-    """Take it from the wallet, as far as that allows; what it does not is the operator's loss."""
+    """Take its micro-credits from the wallet, as far as that allows; what it does not is the operator's loss.
+
+    Returns the decided row, `taken_micro` and all. Raises ExtraChargeDecided if it was waived, ValueError if there is
+    no such row, and Invalid for an empty `actor` or `reason`, or one that is too long.
+    """
     row = _undecided(id, ExtraCharge.State.CHARGED)
     if row.state == ExtraCharge.State.WAITING:
         _decide(row, ExtraCharge.State.CHARGED, actor, reason, taken_micro=_payable(row))
@@ -64,7 +81,8 @@ def charge_extra(id: int, *, actor: str, reason: str) -> ExtraCharge:
 
 @transaction.atomic
 def waive_extra(id: int, *, actor: str, reason: str) -> ExtraCharge:
-    """Take nothing: all of it is the operator's loss."""
+    """Take nothing: all of it is the operator's loss. Raises as `charge_extra` does, ExtraChargeDecided if it was
+    charged."""
     row = _undecided(id, ExtraCharge.State.WAIVED)
     if row.state == ExtraCharge.State.WAITING:
         _decide(row, ExtraCharge.State.WAIVED, actor, reason, taken_micro=0)
@@ -74,7 +92,7 @@ def waive_extra(id: int, *, actor: str, reason: str) -> ExtraCharge:
 
 def correction_key(hold_id: UUID, version: int = 1) -> str:
     """The idempotency key of a call's correction, whichever way it goes."""
-    return f"recon:{hold_id}:{version}"
+    return CORRECTION.of(hold_id, version)
 
 
 def _undecided(id: int, wanted: ExtraCharge.State) -> ExtraCharge:

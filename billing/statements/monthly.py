@@ -19,24 +19,18 @@ import msgspec
 from django.db import connection
 
 from accounts.models import Organization
-from billing.pricing import money
+from billing.usage.rollups import FINAL, final_hours_else_rows
 from common.checks import Invalid
+from common.csv_cells import no_formula
+from common.numbers import fixed_credits
 
 KINDS = ("purchase", "grant", "usage", "correction", "refund", "expiry", "adjustment")
 YEAR_MIN, YEAR_MAX = 2000, 2999
 
 # A correction of a call is a line by day: reconciliation makes thousands of them.
-BOOKS = """
-WITH final AS (
-    SELECT coalesce((SELECT date_trunc('hour', through, 'UTC') FROM billing_rollupstate WHERE id = 1),
-                    '-infinity'::timestamptz) AS before
-), used AS (
-    SELECT hour AS at, model, requests, charged FROM billing_usagehour
-    WHERE wallet_id = %(organization)s AND hour >= %(start)s AND hour < least(%(end)s, (SELECT before FROM final))
-    UNION ALL
-    SELECT recorded_at, model, 1, charged FROM billing_usage
-    WHERE wallet_id = %(organization)s AND recorded_at >= greatest(%(start)s, (SELECT before FROM final))
-      AND recorded_at < %(end)s
+USED = final_hours_else_rows("hour AS at, model, requests, charged", "recorded_at, model, 1, charged")
+BOOKS = f"""
+WITH {FINAL}, used AS ({USED}
 ), moved AS (
     SELECT seq, kind, created_at, amount, reason FROM billing_entry
     WHERE wallet_id = %(organization)s AND kind NOT IN ('usage', 'late_usage', 'correction')
@@ -62,7 +56,7 @@ SELECT 0, border.number, now()::date, '', '', '', 0, coalesce((
     SELECT balance_after FROM billing_entry WHERE wallet_id = %(organization)s AND created_at < border.at
     ORDER BY created_at DESC, seq DESC LIMIT 1), 0), 0
 FROM (VALUES (1, %(start)s::timestamptz), (2, %(end)s::timestamptz)) AS border(number, at)
-"""
+"""  # noqa: S608 - of constants
 NOW = "SELECT now()"
 
 
@@ -117,7 +111,8 @@ class File(msgspec.Struct, frozen=True):
 
 
 def statement(organization_id: UUID, year: int, month: int) -> Statement:
-    """The statement of a month that has begun. Raises Mismatch rather than tell what the books do not bear out."""
+    """The statement of a month that has begun, in micro-credits. Raises Invalid("month", ...) for another month, and
+    Mismatch rather than tell what the books do not bear out."""
     start, end = span_of(year, month)
     organization = Organization.objects.get(pk=organization_id)
     now = database_now()
@@ -143,7 +138,7 @@ def statement(organization_id: UUID, year: int, month: int) -> Statement:
 
 
 def parse_month(text: str) -> tuple[int, int]:
-    """`2026-11` → (2026, 11)."""
+    """`2026-11` → (2026, 11). Raises Invalid("month", ...)."""
     if not re.fullmatch(r"\d{4}-\d{2}", text, re.ASCII):
         raise Invalid("month", f"must be like 2026-11, not {text!r}")
     year, month = map(int, text.split("-"))
@@ -152,12 +147,15 @@ def parse_month(text: str) -> tuple[int, int]:
 
 
 def span_of(year: int, month: int) -> tuple[datetime, datetime]:
+    """The first moment of a month of UTC and the first one after it. Raises Invalid("month", ...) beyond the years that
+    are kept."""
     if not (YEAR_MIN <= year <= YEAR_MAX and 1 <= month <= 12):
         raise Invalid("month", f"must be between {YEAR_MIN}-01 and {YEAR_MAX}-12, not {year:04}-{month:02}")
     return datetime(year, month, 1, tzinfo=UTC), datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 def month_before(moment: datetime) -> tuple[int, int]:
+    """Year and month of the month before the moment's own, on the moment's clock."""
     return (moment.year - 1, 12) if moment.month == 1 else (moment.year, moment.month - 1)
 
 
@@ -183,8 +181,10 @@ def database_now() -> datetime:
 
 
 def read(organization_id: UUID, start: datetime, end: datetime) -> list[Row]:
+    """All that a statement is made of, in one snapshot: rows of section 0 are the balances at the borders of the span,
+    1 entries, 2 corrections by day and reason, 3 usage by day and model. Amounts are micro-credits."""
     with connection.cursor() as cursor:
-        cursor.execute(BOOKS, {"organization": organization_id, "start": start, "end": end})
+        cursor.execute(BOOKS, {"organization": organization_id, "start": start, "first_hour": start, "end": end})
         return list(cursor.fetchall())
 
 
@@ -194,6 +194,7 @@ def balances_of(found: list[Row]) -> tuple[int, int]:
 
 
 def running(opening: int, moved: list[Row]) -> Iterator[Line]:
+    """The lines in the order of the statement, each with the balance after it, from the opening one on."""
     balance = opening
     # By day; in it entries as they were made, then corrections, then usage, the dearest model first.
     for _section, _, day, kind, model, reason, calls, amount, _seq in sorted(
@@ -230,9 +231,9 @@ COLUMNS = (
 def as_csv(of: Statement) -> str:
     """RFC 4180, between an opening and a closing row. A text that would be a formula begins with '."""
     rows: list[tuple[object, ...]] = [
-        (of.start.date(), "opening_balance", "", "", "", "", "", of.opening, exact(of.opening)),
+        (of.start.date(), "opening_balance", "", "", "", "", "", of.opening, fixed_credits(of.opening)),
         *map(cells_of, of.lines),
-        (of.through.date(), "closing_balance", "", "", "", "", "", of.closing, exact(of.closing)),
+        (of.through.date(), "closing_balance", "", "", "", "", "", of.closing, fixed_credits(of.closing)),
     ]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
@@ -242,15 +243,5 @@ def as_csv(of: Statement) -> str:
 
 
 def cells_of(line: Line) -> tuple[object, ...]:
-    told = (line.day, line.kind, harmless(line.reason), harmless(line.model), line.calls or "")
-    return (*told, line.amount, exact(line.amount), line.balance_after, exact(line.balance_after))
-
-
-def harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def exact(micro: int) -> str:
-    """Credits with all six decimals: `-0.002400`."""
-    whole, rest = divmod(abs(micro), money.MICRO)
-    return f"{'-' if micro < 0 else ''}{whole}.{rest:06}"
+    told = (line.day, line.kind, no_formula(line.reason), no_formula(line.model), line.calls or "")
+    return (*told, line.amount, fixed_credits(line.amount), line.balance_after, fixed_credits(line.balance_after))

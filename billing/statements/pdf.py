@@ -7,7 +7,8 @@ import msgspec
 from fpdf import FPDF
 from fpdf.enums import MethodReturnValue, XPos, YPos
 
-from billing.statements.monthly import Line, Statement, exact
+from billing.statements.monthly import Line, Statement
+from common.numbers import fixed_credits
 
 FONTS = Path(__file__).parent / "fonts"
 FAMILY = "DejaVu"
@@ -236,7 +237,7 @@ def fitted(pdf: FPDF, text: str, width_mm: float) -> str:
 
 def grouped(micro: int) -> str:
     """`-1,234.567890`, exact, with the sign that typographers use."""
-    whole, decimals = exact(abs(micro)).split(".")
+    whole, decimals = fixed_credits(abs(micro)).split(".")
     return f"{'−' if micro < 0 else ''}{int(whole):,}.{decimals}"
 
 

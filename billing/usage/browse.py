@@ -18,7 +18,8 @@ from django.db.models import F, Q, QuerySet, Sum
 from billing.ledger.balances import CALL_KINDS
 from billing.ledger.models import Entry
 from billing.usage.models import RollUpState, Usage, UsageHour
-from billing.usage.report import HOUR, floor
+from billing.usage.report import HOUR
+from billing.usage.rollups import floor
 
 BALANCES = """
 SELECT (SELECT e.balance_after FROM billing_entry e WHERE e.wallet_id = %s AND e.created_at < m.at

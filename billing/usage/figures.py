@@ -29,17 +29,16 @@ SUMS = """sum(requests)::bigint, sum(errors)::bigint, sum(cancelled)::bigint, su
 
 TENANT = f"""
 WITH used AS (
-    SELECT hour AS at, key_id, user_id, model, requests, errors, cancelled, estimated, prompt_tokens,
+    SELECT key_id, user_id, model, requests, errors, cancelled, estimated, prompt_tokens,
            completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, charged, 0 AS corrected
     FROM billing_usagehour WHERE wallet_id = %(organization)s AND hour >= %(start)s AND hour < %(end)s
     UNION ALL
-    SELECT e.created_at, h.key_id, h.user_id, h.model, 0, 0, 0, 0, 0, 0, 0, 0, 0, -e.amount, -e.amount
+    SELECT h.key_id, h.user_id, h.model, 0, 0, 0, 0, 0, 0, 0, 0, 0, -e.amount, -e.amount
     FROM billing_entry e LEFT JOIN billing_hold h ON h.id = e.hold_id
     WHERE e.wallet_id = %(organization)s AND e.kind = 'correction' AND e.created_at >= %(start)s
       AND e.created_at < %(end)s
 )
-SELECT CASE %(by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WHEN 'member' THEN user_id::text
-       ELSE width_bucket(at, %(starts)s::timestamptz[])::text END, {SUMS}
+SELECT CASE %(by)s WHEN 'model' THEN model WHEN 'key' THEN key_id::text WHEN 'member' THEN user_id::text END, {SUMS}
 FROM used GROUP BY 1 ORDER BY sum(charged) DESC, 1 LIMIT %(limit)s
 """  # noqa: S608 - of constants
 
@@ -107,11 +106,6 @@ class Spend(msgspec.Struct, frozen=True):
     corrections: int
 
 
-class Day(msgspec.Struct, frozen=True):
-    day: str
-    spend: Spend
-
-
 class Ranked(msgspec.Struct, frozen=True):
     """A model, key or member: `id` is None for calls without one, `name` what people call it."""
 
@@ -167,9 +161,7 @@ class Health(msgspec.Struct, frozen=True):
 
     @property
     def uptime(self) -> float | None:
-        """Of the attempts that reached it, the part that did not fail; None without any."""
-        made = self.attempts - self.spared
-        return (made - self.failed) / made if made else None
+        return uptime(self.attempts, self.failed, self.spared)
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -189,6 +181,12 @@ NO_SPEND = Spend(*(0 for _ in Spend.__struct_fields__))
 NO_TOTALS = Totals(*(0 for _ in Totals.__struct_fields__))
 
 
+def uptime(attempts: int, failed: int, spared: int) -> float | None:
+    """Of the attempts that reached a provider, the part from 0 to 1 that did not fail; None without any."""
+    made = attempts - spared
+    return (made - failed) / made if made else None
+
+
 def as_of() -> datetime | None:
     """Every call until then is in the figures; None before the first roll-up."""
     found = _rows(AS_OF, {})
@@ -199,52 +197,41 @@ def as_of() -> datetime | None:
 
 
 def spend(organization_id: UUID, span: Span) -> Spend:
-    return next((figures for _, figures in _tenant(organization_id, span, "all", [], None)), NO_SPEND)
-
-
-def spend_by_day(organization_id: UUID, span: Span) -> list[Day]:
-    """Every day of the zone that the span touches, also those without a call."""
-    days = list(buckets_of(span, "day"))
-    found = dict(_tenant(organization_id, span, "day", days, None))
-    return [Day(day.group, found.get(str(number), NO_SPEND)) for number, day in enumerate(days, start=1)]
+    """What the organization's calls used in the span, tokens and micro-credits."""
+    return next((figures for _, figures in _tenant(organization_id, span, None, None)), NO_SPEND)
 
 
 def top(organization_id: UUID, span: Span, by: By, limit: int = 5) -> list[Ranked]:
-    """The dearest first."""
-    found = _tenant(organization_id, span, by, [], limit)
+    """The dearest first, at most `limit`."""
+    found = _tenant(organization_id, span, by, limit)
     names = names_of(by, [id for id, _ in found])
     return [Ranked(id, id if names is None else names.get(id or ""), figures) for id, figures in found]
 
 
-def _tenant(
-    organization_id: UUID, span: Span, by: str, days: Sequence[Bucket], limit: int | None
-) -> list[tuple[str | None, Spend]]:
-    """By the number of the day, from 1, or the id of the group."""
-    params = _hours(span, days) | {"organization": organization_id, "by": by, "limit": limit}
+def _tenant(organization_id: UUID, span: Span, by: By | None, limit: int | None) -> list[tuple[str | None, Spend]]:
+    """By the id of the group; all in one without `by`."""
+    params = _hours(span, []) | {"organization": organization_id, "by": by, "limit": limit}
     return [(group, Spend(*figures)) for group, *figures in _rows(TENANT, params)]
 
 
 # --- The operator's ---------------------------------------------------------------------------------
 
 
-def operator_totals(span: Span) -> Totals:
-    return next(iter(_operator(span, []).values()), NO_TOTALS)
-
-
 def operator_by_day(span: Span) -> list[OperatorDay]:
+    """Of all tenants together, every day of the span's zone that the span touches, also those without a call."""
     days = list(buckets_of(span, "day"))
     found = _operator(span, days)
     return [OperatorDay(day.group, found.get(number, NO_TOTALS)) for number, day in enumerate(days, start=1)]
 
 
 def provider_health(span: Span, model: str | None = None) -> list[Health]:
-    """By model and provider, the busiest first; of one model alone if it is given."""
+    """By model and provider, the busiest first; of one model alone if it is given. Averages are milliseconds."""
     params = _hours(span, []) | {"model": model, "failures": FAILURES}
     return [Health(*row) for row in _rows(HEALTH, params)]
 
 
 def costs(span: Span) -> list[Cost]:
-    """By model and provider, the dearest first."""
+    """By model and provider, the dearest first: charged micro-credits beside picodollars of cost."""
     return [Cost(*_in_pico(row)) for row in _rows(COSTS, _hours(span, []))]
 
 

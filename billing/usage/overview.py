@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 from django.db import connection
 
-from billing.usage.report import USED, Bucket, Span, buckets_of, floor
+from billing.usage.report import USED, Bucket, Span, buckets_of
+from billing.usage.rollups import floor
 
 OVERVIEW = f"""{USED}
 SELECT day, model, key_id, grouping(key_id) = 1, sum(requests)::bigint, sum(errors)::bigint,

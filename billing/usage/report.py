@@ -18,35 +18,24 @@ from django.db import connection
 from msgspec import UNSET, UnsetType
 
 from accounts.models import ApiKey, User
+from billing.usage.rollups import FINAL, final_hours_else_rows, floor
 
 GroupBy = Literal["day", "hour", "model", "key", "member"]
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
-# `through` is read in the same statement: a roll-up that commits meanwhile is seen whole or not at all. OFFSET 0
-# keeps PostgreSQL from joining the cut hours with all rows of the organization instead of looking each up.
-USED = """
-WITH final AS (
-    SELECT coalesce((SELECT date_trunc('hour', through, 'UTC') FROM billing_rollupstate WHERE id = 1),
-                    '-infinity'::timestamptz) AS before
-), used AS (
-    SELECT hour AS at, key_id, user_id, model, requests, errors, prompt_tokens, cached_tokens, cache_write_tokens,
-           completion_tokens, reasoning_tokens, charged, 0 AS corrected
-    FROM billing_usagehour
-    WHERE wallet_id = %(organization)s AND hour >= %(first_hour)s AND hour <> ALL(%(cut_hours)s::timestamptz[])
-      AND hour < least(%(end)s, (SELECT before FROM final))
-    UNION ALL
-    SELECT recorded_at, key_id, user_id, model, 1, (error_code <> '')::int, prompt_tokens, cached_tokens,
-           cache_write_5m_tokens + cache_write_1h_tokens, completion_tokens, reasoning_tokens, charged, 0
-    FROM billing_usage
-    WHERE wallet_id = %(organization)s AND recorded_at < %(end)s
-      AND recorded_at >= greatest(%(start)s, (SELECT before FROM final))
+OF_HOUR = """hour AS at, key_id, user_id, model, requests, errors, prompt_tokens, cached_tokens, cache_write_tokens,
+           completion_tokens, reasoning_tokens, charged, 0 AS corrected"""
+OF_ROW = """recorded_at, key_id, user_id, model, 1, (error_code <> '')::int, prompt_tokens, cached_tokens,
+           cache_write_5m_tokens + cache_write_1h_tokens, completion_tokens, reasoning_tokens, charged, 0"""
+WHOLE = "hour <> ALL(%(cut_hours)s::timestamptz[])"
+# OFFSET 0 keeps PostgreSQL from joining the cut hours with all rows of the organization instead of looking each up.
+USED = f"""
+WITH {FINAL}, used AS ({final_hours_else_rows(OF_HOUR, OF_ROW, hours=WHOLE)}
     UNION ALL
     SELECT u.* FROM unnest(%(cut_hours)s::timestamptz[]) AS cut(hour), LATERAL (
-        SELECT recorded_at, key_id, user_id, model, 1, (error_code <> '')::int, prompt_tokens, cached_tokens,
-               cache_write_5m_tokens + cache_write_1h_tokens, completion_tokens, reasoning_tokens, charged, 0
-        FROM billing_usage
+        SELECT {OF_ROW} FROM billing_usage
         WHERE wallet_id = %(organization)s AND recorded_at >= greatest(%(start)s, cut.hour)
           AND recorded_at < least(%(end)s, cut.hour + interval '1 hour') OFFSET 0) u
     WHERE cut.hour < (SELECT before FROM final)
@@ -56,7 +45,7 @@ WITH final AS (
     WHERE e.wallet_id = %(organization)s AND e.kind = 'correction' AND e.created_at >= %(start)s
       AND e.created_at < %(end)s
 )
-"""
+"""  # noqa: S608 - of constants
 USAGE = f"""{USED}
 SELECT grouped::text, requests, errors, prompt, cached, written, completion, reasoning, charged, corrected FROM (
     SELECT {{}} AS grouped, sum(requests)::bigint AS requests, sum(errors)::bigint AS errors,
@@ -168,10 +157,6 @@ def hours(span: Span) -> Iterator[Bucket]:
     while begin < span.end:
         yield Bucket(begin, begin.astimezone(span.zone).isoformat().replace("+00:00", "Z"))
         begin = floor(begin) + HOUR
-
-
-def floor(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 # --- The figures ------------------------------------------------------------------------------------

@@ -46,6 +46,26 @@ ATTEMPT_FIGURES = {"attempts": "count(*)", "milliseconds": "sum((attempt ->> 'mi
 ATTEMPTS = "billing_usage, jsonb_array_elements(attempts) AS attempt"
 HOUR_OF_ROW = "date_trunc('hour', recorded_at, 'UTC')"
 
+# Hours before this one are final; NULL before the first roll-up. Whoever reads it in the statement that reads the hours
+# sees a roll-up that commits meanwhile whole or not at all.
+FINAL_BEFORE = "SELECT date_trunc('hour', through, 'UTC') FROM billing_rollupstate WHERE id = 1"
+FINAL = f"final AS (SELECT coalesce(({FINAL_BEFORE}), '-infinity'::timestamptz) AS before)"
+
+
+def final_hours_else_rows(of_hour: str, of_row: str, *, hours: str = "true") -> str:
+    """A UNION for a statement that begins WITH FINAL: an organization's final hours in the span, and the rows that no
+    final hour has. The two lists name the same columns of billing_usagehour and of billing_usage; `hours` is a further
+    condition on hours. Parameters: `organization`, `start` and `end` of the span, and its `first_hour`, which the span
+    may cut."""
+    return f"""
+    SELECT {of_hour} FROM billing_usagehour
+    WHERE wallet_id = %(organization)s AND hour >= %(first_hour)s AND {hours}
+      AND hour < least(%(end)s, (SELECT before FROM final))
+    UNION ALL
+    SELECT {of_row} FROM billing_usage
+    WHERE wallet_id = %(organization)s AND recorded_at < %(end)s
+      AND recorded_at >= greatest(%(start)s, (SELECT before FROM final))"""  # noqa: S608 - of constants
+
 
 def recomputing(target: str, keys: dict[str, str], figures: dict[str, str], source: str, at: str) -> str:
     """The statement that makes `target` what `source` says of the hours from start until end. NULL keys are equal:
@@ -164,11 +184,12 @@ def steps(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]
 
 
 def floor(moment: datetime) -> datetime:
-    """Whole hours of UTC."""
+    """The beginning of the hour of UTC that the moment is in."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def ceiling(moment: datetime) -> datetime:
+    """The moment itself if an hour of UTC begins with it, otherwise the beginning of the next one."""
     return moment if floor(moment) == moment else floor(moment) + HOUR
 
 

@@ -1,6 +1,5 @@
 """`GET /v1/credits`, `/v1/key` and `/v1/generation`: what a key may know of its organization's books."""
 
-from decimal import Decimal
 from typing import cast
 
 import msgspec
@@ -16,6 +15,7 @@ from billing.ledger import balances
 from billing.models import Hold, Price, Usage
 from billing.pricing import money
 from billing.usage import receipts
+from common.numbers import plain
 from completions.api import shapes
 from completions.api.documented import QUERY, Caller, Documented, documented
 from completions.api.inputs import query_of
@@ -131,7 +131,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
         credits_held=hold.amount if hold.state == Hold.State.OPEN else 0,
         credits_remaining=remaining,
         price=price_body(receipt.price),
-        cost_usd=decimal_string(money.usd(usage.cost_pico)),
+        cost_usd=plain(money.usd(usage.cost_pico)),
         corrections=[shapes.Correction(-entry.amount, entry.created_at, entry.reason) for entry in receipt.corrections],
         attempts=msgspec.convert(usage.attempts, list[shapes.Attempt]),
         first_token_ms=usage.first_token_ms,
@@ -141,12 +141,6 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
 
 
 def price_body(price: Price) -> shapes.PriceVersion:
-    told = {name: decimal_string(usd) for name, usd in price.usd.items()}
+    told = {name: plain(usd) for name, usd in price.usd.items()}
     tiers = msgspec.convert(price.tiers, list[shapes.TierRates]) if price.tiers else UNSET
     return shapes.PriceVersion(version=price.version, tiers=tiers, **told)
-
-
-def decimal_string(value: Decimal) -> str:
-    """Plain digits, no exponent, no trailing zeros: 0.40 → "0.4"."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

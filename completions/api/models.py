@@ -14,8 +14,8 @@ from rest_framework.views import APIView
 
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME
+from common.numbers import plain
 from completions.api import shapes
-from completions.api.account import decimal_string
 from completions.api.documented import Documented, documented
 from completions.catalog.loader import load_catalog
 from completions.catalog.models import CAPABILITIES
@@ -95,7 +95,7 @@ def words(capabilities: frozenset[str]) -> list[str]:
 
 
 def pricing(rates: money.Rates) -> shapes.Rates:
-    return shapes.Rates(**{name: decimal_string(money.usd(pico)) for name, pico in quoted(rates).items()})
+    return shapes.Rates(**{name: plain(money.usd(pico)) for name, pico in quoted(rates).items()})
 
 
 def credits(rates: money.Rates) -> shapes.CreditRates:
@@ -116,4 +116,4 @@ def micro_credits(pico: int) -> int | str:
     scaled = -(-exact * 10**CREDIT_DECIMALS // 1)
     if scaled % 10**CREDIT_DECIMALS == 0:
         return scaled // 10**CREDIT_DECIMALS
-    return decimal_string(Decimal(scaled).scaleb(-CREDIT_DECIMALS))
+    return plain(Decimal(scaled).scaleb(-CREDIT_DECIMALS))

@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.usage.report import DAY, HOUR, GroupBy, Report, Row, Span, day_start, report
+from common.csv_cells import no_formula
 from completions.api.account import EVERYBODY, principal
 from completions.api.documented import QUERY, Documented, documented
 from completions.api.inputs import query_of
@@ -36,7 +37,6 @@ INSTANT = timedelta(microseconds=1)
 
 _TIME = r"T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 Moment = Annotated[str, Meta(pattern=rf"\A[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_TIME})?\Z")]
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
@@ -168,8 +168,3 @@ def csv_response(found: Report, span: Span, *, named: bool) -> HttpResponse:
     response = HttpResponse(file.getvalue(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
-
-
-def no_formula(name: object) -> object:
-    """Spreadsheets run what begins so; a name is the only text here that a tenant chooses."""
-    return f"'{name}" if isinstance(name, str) and name.startswith(_FORMULA) else name

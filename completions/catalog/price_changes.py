@@ -15,14 +15,13 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import User
+from billing.credits.accounts import REASON_CHARACTERS_MAX
 from billing.models import Price
 from billing.pricing import money
 from billing.pricing.classes import NAMES
 from common.checks import Invalid, checked_text
 from completions.catalog.models import PriceChange, Route, missing_prices
 from completions.catalog.services import price_version
-
-REASON_CHARACTERS_MAX = 500
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -24,12 +24,14 @@ from billing.models import FailedAttempt, Hold, Loss, Usage
 from billing.pricing import money
 from billing.reconciliation import losses
 from billing.reconciliation.extra_charges import correction_key, queue_extra
+from common.attempts import Attempts
 from completions.reconciliation.lookups import CLAIM_S, LookupFailed, Lookups, lookups, paced
 
 logger = logging.getLogger(__name__)
 
 # 404 until OpenRouter has written it down: seconds usually, much longer after an interrupted stream.
 RETRY_AFTER_S = (5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+LOOK_UPS = Attempts("reconcile_at", "reconcile_attempts", RETRY_AFTER_S)
 UNKNOWN = "unknown_to_provider"
 SILENT = "provider_silent"
 PENDING = Usage.Reconciliation.PENDING
@@ -101,7 +103,7 @@ def _claim(kind: type[Billed], provider: str) -> list[Any]:
 def _give_back(provider: str, claimed: list[Any]) -> None:
     """Calls that this pass did not come to are due again, as if they had not been claimed."""
     for row in claimed:
-        _mine(row).update(reconcile_at=timezone.now(), reconcile_attempts=row.reconcile_attempts - 1)
+        LOOK_UPS.give_back(_pending(row), row, timezone.now())
     if claimed:
         with paced(provider) as allowance:
             allowance.take(-len(claimed))
@@ -109,7 +111,11 @@ def _give_back(provider: str, claimed: list[Any]) -> None:
 
 def _mine(row: Any) -> QuerySet[Any]:
     """The row, as long as it is as we claimed it."""
-    return type(row).objects.filter(pk=row.pk, reconciliation=PENDING, reconcile_attempts=row.reconcile_attempts)
+    return LOOK_UPS.claimed(_pending(row), row)
+
+
+def _pending(row: Any) -> QuerySet[Any]:
+    return type(row).objects.filter(reconciliation=PENDING)
 
 
 # --- one call -------------------------------------------------------------------------------
@@ -126,10 +132,10 @@ def _check(asking: Lookups, row: Billed) -> str:
 
 def _retry(row: Billed, reason: str) -> str:
     """Later, or never again: with the reason of the last attempt."""
-    pauses = RETRY_AFTER_S[row.reconcile_attempts - 1 :]
-    if not pauses:
+    pause_s = LOOK_UPS.pause_s(row)
+    if pause_s is None:
         return _store(row, Usage.Reconciliation.GAVE_UP, reason=reason)
-    _mine(row).update(reconcile_at=timezone.now() + timedelta(seconds=pauses[0]))
+    _mine(row).update(reconcile_at=timezone.now() + timedelta(seconds=pause_s))
     return PENDING
 
 

@@ -18,6 +18,7 @@ from billing.payments import checkout
 from billing.payments.stripe_api import PaymentError
 from billing.usage.browse import Kinds, entries, put_in
 from billing.usage.receipts import generation_id
+from common.checks import BIGINT_MAX
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, require_payer, show, user_of
 from quantized.dashboard.paying import (
@@ -32,7 +33,7 @@ from quantized.middleware import POLICY
 from quantized.templatetags.numbers import credits
 
 PAGE_ENTRIES = 50
-SEQ_MAX = 2**63 - 1
+SEQ_MAX = BIGINT_MAX
 KINDS: tuple[tuple[Kinds, str], ...] = (
     ("", "Everything"),
     ("credits", "Credits in and out"),

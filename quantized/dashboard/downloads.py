@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.http import StreamingHttpResponse
 
-from completions.api.usage import no_formula
+from common.csv_cells import no_formula
 
 ROWS_MAX = 100_000  # of one file; a narrower range gives the rest
 PAGE_ROWS = 2_000

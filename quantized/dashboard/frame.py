@@ -31,7 +31,6 @@ from completions.api.usage import zone_names
 
 ZONE_COOKIE = "tz"  # written by app.js: the browser knows, and nobody else
 ZONE_NAME_MAX = 64
-MICRO = 1_000_000
 
 P = ParamSpec("P")
 

@@ -24,8 +24,9 @@ from accounts import services
 from accounts.models import ApiKey
 from billing.ledger import balances
 from common import checks
+from common.numbers import MICRO, typed_credits
 from completions.catalog.loader import load_catalog
-from quantized.dashboard.frame import MICRO, Visitor, member_page, require_key_manager, sentence, show, user_of
+from quantized.dashboard.frame import Visitor, member_page, require_key_manager, sentence, show, user_of
 
 PAGE_KEYS = 50
 SEARCH_MAX = 100
@@ -232,7 +233,7 @@ def as_typed(key: ApiKey, visitor: Visitor) -> dict[str, Any]:
     last_moment = key.expires_at and (key.expires_at - timedelta(microseconds=1)).astimezone(visitor.zone)
     return {
         "name": key.name,
-        "limit": None if key.limit_micro is None else f"{(Decimal(key.limit_micro) / MICRO).normalize():f}",
+        "limit": None if key.limit_micro is None else typed_credits(key.limit_micro),
         "limit_period": key.limit_period or "",
         "models": "\n".join(key.models or ()),
         "expires_on": last_moment and last_moment.date(),

@@ -14,7 +14,7 @@ from django.conf import settings
 from billing.credits import vouchers
 from billing.models import Payment
 from billing.payments import checkout
-from common.checks import as_uuid
+from common.checks import Invalid, as_uuid
 from quantized.dashboard.frame import sentence
 from quantized.middleware import OURS_ALONE, policy
 
@@ -39,6 +39,7 @@ FAILURES = {
     "expired_card": "The card has expired",
     "insufficient_funds": "The account of the card does not cover it",
     "never_reached_stripe": "The payment could not be begun",
+    "payment_disputed": "A payment was disputed",
     "payment_failed": "The payment failed",
     "requires_payment_method": "The bank declined the card",
 }
@@ -104,8 +105,8 @@ class TopUpForm(forms.Form):
     def check(self, cents: int) -> None:
         try:
             checkout.check_amount(cents)
-        except ValueError as error:
-            self.add_error("own", sentence(str(error).removeprefix("amount: ")))
+        except Invalid as invalid:
+            self.add_error("own", sentence(invalid.message))
 
 
 class VoucherForm(forms.Form):

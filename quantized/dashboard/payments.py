@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_POST, require_safe
 
+from billing.models import AutoTopUp
 from billing.payments import auto_top_up, checkout
-from quantized.dashboard.frame import MICRO, Visitor, member_page, require_payer, sentence, show, user_of
+from common.checks import Invalid
+from common.numbers import MICRO, plain, typed_credits
+from quantized.dashboard.frame import Visitor, member_page, require_payer, sentence, show, user_of
 from quantized.dashboard.paying import failure_words, payment_line
-
-FIELDS = {"threshold": "threshold", "amount": "amount", "monthly maximum": "monthly_max"}  # as the service says them
-SWITCHED_OFF = "Switched off."
 
 
 class AutoTopUpForm(forms.Form):
@@ -40,18 +40,18 @@ class AutoTopUpForm(forms.Form):
             "monthly_max_cents": int(given["monthly_max"] * 100),
         }
 
-    def refuse(self, error: ValueError) -> None:
-        what, _, says = str(error).partition(": ")
-        self.add_error(FIELDS[what], sentence(says))
+    def refuse(self, invalid: Invalid) -> None:
+        """Beside the field it is about, which the service names as this form does."""
+        self.add_error(invalid.field, sentence(invalid.message))
 
 
 def as_typed(setting: auto_top_up.Setting | None) -> dict[str, str]:
     if setting is None:
         return {"threshold": "100", "amount": "25", "monthly_max": "100"}
     return {
-        "threshold": f"{(Decimal(setting.threshold_micro) / MICRO).normalize():f}",
-        "amount": f"{(Decimal(setting.amount_cents) / 100).normalize():f}",
-        "monthly_max": f"{(Decimal(setting.monthly_max_cents) / 100).normalize():f}",
+        "threshold": typed_credits(setting.threshold_micro),
+        "amount": plain(Decimal(setting.amount_cents) / 100),
+        "monthly_max": plain(Decimal(setting.monthly_max_cents) / 100),
     }
 
 
@@ -80,8 +80,8 @@ def show_payments(
 
 
 def trouble_of(setting: auto_top_up.Setting | None) -> str:
-    """Why it failed last; not that somebody switched it off."""
-    return failure_words(setting.reason) if setting and setting.reason != SWITCHED_OFF else ""
+    """Why it failed last; not that a member switched it off."""
+    return failure_words(setting.reason) if setting and setting.reason != AutoTopUp.Off.BY_MEMBER else ""
 
 
 @require_POST
@@ -92,8 +92,8 @@ def auto_on(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     if form.is_valid():
         try:
             auto_top_up.enable(visitor.organization.pk, **form.told(), user_id=user_of(request).pk)
-        except ValueError as error:
-            form.refuse(error)
+        except Invalid as invalid:
+            form.refuse(invalid)
         else:
             messages.success(request, "The automatic top-up is on.")
             return redirect("dashboard:payments")

@@ -15,6 +15,7 @@ from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, PriceClass
 from billing.usage import receipts
 from billing.usage.receipts import generation_id
+from common.numbers import MICRO, dollars
 from quantized.operator.pages import (
     Column,
     ReadOnly,
@@ -321,22 +322,19 @@ def arithmetic(found: receipts.Receipt) -> dict[str, Any]:
             "name": BY_NAME[name].words,
             "quantity": quantity,
             "usd_each": shown_rate(name, each),
-            "usd": usd(quantity * each),
+            "usd": dollars(money.usd(quantity * each)),
         }
         for name, quantity, each in money.lines(usage.to_struct(), found.price.to_struct())
     ]
     return {
         "lines": items,
-        "cost_usd": usd(usage.cost_pico),
+        "cost_usd": dollars(money.usd(usage.cost_pico)),
         "margin_percent": f"{settings.MARGIN * 100:f}".rstrip("0").rstrip("."),
         "credits_per_usd": f"{settings.CREDITS_PER_USD:f}",
     }
 
 
 def shown_rate(name: str, pico_each: int) -> str:
-    return f"{usd(pico_each * 1_000_000)} / M" if BY_NAME[name].is_token else f"{usd(pico_each)} each"
-
-
-def usd(pico: int) -> str:
-    whole, _, decimals = f"{money.usd(pico):f}".partition(".")
-    return f"${int(whole):,}.{decimals.rstrip('0'):0<2}"
+    if BY_NAME[name].is_token:
+        return f"{dollars(money.usd(pico_each * MICRO))} / M"
+    return f"{dollars(money.usd(pico_each))} each"

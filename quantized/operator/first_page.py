@@ -18,27 +18,20 @@ from billing.oversight.standing import Low, Standing
 from billing.usage import figures
 from billing.usage.figures import Health, Totals
 from billing.usage.report import Span
+from common.numbers import MICRO, rounded_dollars
+from common.periodic import late_after
 from completions.calls.presence import CircuitState, Servers, servers
 from completions.models import Provider
 from quantized.operator import chart
+from quantized.schedule import PERIODIC_TASKS
 
 UTC = ZoneInfo("UTC")
 DAYS = 30
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MAY_SEE = "billing.view_entry"
-# A task that was not seen to succeed for so long is late; the rarest runs once a day.
-LATE_AFTER = timedelta(hours=26)
-OFTEN = {
-    "completions.tasks.sweep_holds": timedelta(minutes=10),
-    "completions.tasks.reconcile": timedelta(minutes=15),
-    "completions.tasks.apply_price_changes": timedelta(minutes=5),
-    "billing.tasks.roll_up": timedelta(minutes=10),
-    "billing.tasks.verify_new": timedelta(minutes=30),
-    "billing.tasks.send_notices": timedelta(minutes=10),
-}
 VERIFIER_LATE = {
-    VerifierRun.Kind.INCREMENTAL: OFTEN["billing.tasks.verify_new"],
-    VerifierRun.Kind.COMPLETE: LATE_AFTER,
+    VerifierRun.Kind.INCREMENTAL: PERIODIC_TASKS["billing.tasks.verify_new"].late_after,
+    VerifierRun.Kind.COMPLETE: PERIODIC_TASKS["billing.tasks.verify_all"].late_after,
 }
 
 
@@ -77,8 +70,8 @@ class ProviderLine(msgspec.Struct, frozen=True):
 
     @property
     def uptime(self) -> str:
-        made = self.attempts - self.spared
-        return f"{(made - self.failed) / made * 100:.1f} %" if made else "–"
+        up = figures.uptime(self.attempts, self.failed, self.spared)
+        return "–" if up is None else f"{up * 100:.1f} %"
 
     @property
     def tone(self) -> str:
@@ -183,8 +176,7 @@ def judged(row: VerifierRun, now: datetime) -> Run:
 
 
 def beat_of(row: Heartbeat, now: datetime) -> Beat:
-    after = OFTEN.get(row.task, LATE_AFTER)
-    is_late = row.succeeded_at is None or now - row.succeeded_at > after
+    is_late = row.succeeded_at is None or now - row.succeeded_at > late_after(row.task)
     failed_last = row.failed_at is not None and (row.succeeded_at is None or row.failed_at > row.succeeded_at)
     return Beat(
         row.task.replace(".tasks.", ": ").replace("_", " "), row.succeeded_at, is_late, row.error if failed_last else ""
@@ -193,5 +185,4 @@ def beat_of(row: Heartbeat, now: datetime) -> Beat:
 
 def dollars(micro: int) -> str:
     """At today's rate of credits."""
-    usd = Decimal(micro) / 1_000_000 / settings.CREDITS_PER_USD
-    return f"{'−' if usd < 0 else ''}${abs(usd):,.2f}"
+    return rounded_dollars(Decimal(micro) / MICRO / settings.CREDITS_PER_USD)

@@ -10,8 +10,8 @@ from unfold import widgets
 from billing.credits.accounts import AMOUNT_MAX_MICRO, REASON_CHARACTERS_MAX
 from billing.ledger import LedgerRefused
 from common.checks import Invalid
+from common.numbers import MICRO
 
-MICRO = 1_000_000
 AMOUNT_MAX = Decimal(AMOUNT_MAX_MICRO // MICRO)
 
 

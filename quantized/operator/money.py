@@ -1,7 +1,6 @@
 """What reconciliation left to people: extra charges to take or waive, losses, and days on which a provider's bill and
 our books differ."""
 
-from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin, messages
@@ -16,6 +15,7 @@ from django.urls import path
 
 from billing.models import CreditRate, ExtraCharge, FailedAttempt, Loss, ProviderDay
 from billing.reconciliation.extra_charges import ExtraChargeDecided, charge_extra, waive_extra
+from common.numbers import dollars
 from quantized.operator import forms as commands
 from quantized.operator.acts import exactly
 from quantized.operator.forms import REFUSALS, Command
@@ -37,12 +37,6 @@ from quantized.templatetags.numbers import credits
 
 MAY_DECIDE = "billing.change_extracharge"
 CHARGE_TONES = {"waiting": "warn", "charged": "good"}
-
-
-def dollars(usd: Decimal) -> str:
-    """Exact, with cents at least."""
-    whole, _, decimals = f"{abs(usd):f}".partition(".")
-    return f"{'−' if usd < 0 else ''}${int(whole):,}.{decimals.rstrip('0'):0<2}"
 
 
 # --- Extra charges ----------------------------------------------------------------------------------

@@ -114,6 +114,10 @@ class StripeEventAdmin(ReadOnly):
     exclude = ("body",)
 
 
+off_words = dict(AutoTopUp.Off.choices)
+why = column("reason", "reason", lambda code: off_words.get(code, code) or "–")
+
+
 @admin.register(AutoTopUp)
 class AutoTopUpAdmin(ReadOnly):
     list_display = (
@@ -123,9 +127,21 @@ class AutoTopUpAdmin(ReadOnly):
         column("amount_cents", "buys", cents),
         column("monthly_max_cents", "at most a month", cents),
         "failures",
-        "reason",
+        why,
     )
     list_display_links = ("failures",)
+    fields = (
+        "organization",
+        "enabled",
+        "threshold_micro",
+        "amount_cents",
+        "monthly_max_cents",
+        "enabled_by",
+        "enabled_at",
+        "failures",
+        "retry_at",
+        why,
+    )
     list_filter = ("enabled",)
     list_select_related = ("organization",)
     search_fields = ("organization__name", "organization__id")

@@ -18,6 +18,7 @@ from unfold import widgets
 from billing.models import Price
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS, PriceClass
+from common.numbers import plain
 from completions.catalog import price_changes
 from completions.models import Route
 from quantized.operator import forms as commands
@@ -148,8 +149,3 @@ def sells(name: str, price_usd: Decimal | None) -> str:
 
 def usd(figure: Decimal | None) -> str:
     return "not offered" if figure is None else f"${plain(figure)}"
-
-
-def plain(figure: Decimal) -> str:
-    """Without zeros at the end: 0.4 for 0.400000."""
-    return f"{figure:f}".rstrip("0").rstrip(".") if "." in f"{figure:f}" else f"{figure:f}"
