@@ -54,7 +54,7 @@ FROM (SELECT 1) one LEFT JOIN accounts_apikey k ON k.id = ANY(%s) LEFT JOIN bill
 # as the prepared statement lives.
 HOLDS = """
 SELECT h.id, h.wallet_id, h.key_id, h.user_id, h.model, h.price_id, h.amount, h.state, h.created_at, h.expires_at,
-       h.actual, h.charged, h.resolved_at, h.provider, h.provider_ref, h.dispatched_at, h.rate_id,
+       h.actual, h.charged, h.resolved_at, h.provider, h.provider_ref, h.dispatched_at, h.rate_id, h.endpoint,
        (SELECT e.balance_after FROM billing_entry e WHERE e.hold_id = h.id AND e.kind IN ('usage', 'late_usage'))
 FROM billing_hold h
 WHERE h.id = ANY(%s)
@@ -89,11 +89,11 @@ ON CONFLICT (key_id) DO UPDATE SET (day_start, week_start, month_start, day_spen
 
 INSERT_HOLDS = """
 INSERT INTO billing_hold (id, wallet_id, key_id, user_id, model, price_id, amount, state, created_at, expires_at,
-    actual, charged, resolved_at, provider, provider_ref, dispatched_at, rate_id)
+    actual, charged, resolved_at, provider, provider_ref, dispatched_at, rate_id, endpoint)
 SELECT * FROM json_to_recordset(%s::json) AS x(id uuid, wallet_id uuid, key_id uuid, user_id bigint, model text,
     price_id bigint, amount bigint, state text, created_at timestamptz, expires_at timestamptz, actual bigint,
     charged bigint, resolved_at timestamptz, provider text, provider_ref text, dispatched_at timestamptz,
-    rate_id bigint)
+    rate_id bigint, endpoint text)
 """
 
 UPDATE_HOLDS = """
@@ -139,6 +139,7 @@ USAGE_COLUMNS = {
     "key_id": "uuid",
     "user_id": "bigint",
     "recorded_at": "timestamptz",
+    "endpoint": "text",
     "model": "text",
     "provider": "text",
     "provider_ref": "text",
@@ -273,6 +274,7 @@ def _usage_row(now: datetime, hold: kernel.Hold, receipt: kernel.Receipt) -> dic
         "key_id": hold.key_id,
         "user_id": hold.user_id,
         "recorded_at": now,
+        "endpoint": hold.endpoint,
         "charged": hold.charged or 0,
         "reconcile_at": None if due_s is None else now + timedelta(seconds=due_s),
     }

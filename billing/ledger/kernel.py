@@ -33,6 +33,8 @@ CONTRA = {
 
 # --- the books: rows as the kernel sees them ------------------------------------------------
 
+FIRST_ENDPOINT = "/v1/chat/completions"  # what calls are of that were made before holds said it
+
 
 class Wallet(msgspec.Struct):
     id: UUID
@@ -94,6 +96,7 @@ class Hold(msgspec.Struct):
     provider_ref: str = ""
     dispatched_at: datetime | None = None
     rate_id: int | None = None
+    endpoint: str = FIRST_ENDPOINT
     balance_after: int | None = None  # of its usage entry; read with the hold, not a column of it
     failed: tuple["FailedAttempt", ...] = ()  # attempts to note with it; rows of their own
 
@@ -191,6 +194,7 @@ class Reserve(Command, frozen=True, kw_only=True, tag=True):
     floor: int
     life_s: float
     rate_id: int | None = None  # what a credit costs, as the call began; None: as it costs today
+    endpoint: str = FIRST_ENDPOINT  # the path that was called
 
 
 class Mark(Command, frozen=True, kw_only=True, tag=True):
@@ -360,6 +364,7 @@ def _open(books: Books, wallet: Wallet, meter: Meter | None, command: Reserve, a
         created_at=created_at,
         expires_at=created_at + timedelta(seconds=command.life_s),
         rate_id=command.rate_id,
+        endpoint=command.endpoint,
     )
     books.new_holds.add(command.hold_id)
     wallet.held += amount

@@ -2,6 +2,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from accounts.models import ApiKey, Organization, User
+from billing.ledger.kernel import FIRST_ENDPOINT
 from billing.pricing.models import CreditRate, Price
 
 
@@ -68,6 +69,7 @@ class Hold(models.Model):
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
+    endpoint = models.TextField(default=FIRST_ENDPOINT, db_default=FIRST_ENDPOINT)  # the path that was called
     provider = models.TextField(default="")
     provider_ref = models.TextField(default="")
     dispatched_at = models.DateTimeField(null=True)

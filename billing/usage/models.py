@@ -2,6 +2,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import ApiKey, User
+from billing.ledger.kernel import FIRST_ENDPOINT
 from billing.ledger.models import Hold, Wallet
 from billing.pricing import money
 from billing.pricing.models import Price
@@ -29,6 +30,7 @@ class Usage(models.Model):
     key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
     user = models.ForeignKey(User, models.PROTECT, null=True, related_name="+", db_constraint=False, db_index=False)
     recorded_at = models.DateTimeField()
+    endpoint = models.TextField(default=FIRST_ENDPOINT, db_default=FIRST_ENDPOINT)  # its hold's
     model = models.TextField()
     provider = models.TextField()
     provider_ref = models.TextField(default="")

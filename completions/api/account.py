@@ -119,6 +119,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
     return shapes.Generation(
         id=receipts.generation_id(hold.pk),
         created_at=hold.created_at,
+        endpoint=hold.endpoint,
         model=hold.model,
         provider=usage.provider or hold.provider,
         status=cast(shapes.GenerationStatus, receipt.status),

@@ -125,6 +125,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     object: Literal["generation"] = "generation"
     id: str
     created_at: datetime
+    endpoint: str
     model: str
     provider: str
     status: GenerationStatus

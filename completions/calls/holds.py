@@ -132,6 +132,7 @@ class Holds:
             floor=rate.micro(bound.pico(tokens_min)),
             life_s=self._hold_life_s,
             rate_id=rate.id,
+            endpoint=ask.endpoint,
         )
         try:
             outcome = await self._writer.submit(command)
