@@ -11,6 +11,12 @@ NODE_INSTALLED := $(if $(NODE),tests/node/node_modules/.installed)
 # Other Python clients, which only tests use, in an environment of their own; without it they are skipped and say so.
 CLIENTS := var/clients
 
+# Tests run on as many workers as there are processors, at most four, each with servers of its own: WORKERS=0 runs them in
+# one process. Files are handed out one by one; SEED=7 shuffles them, and the tests of each.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest
+AT_ONCE = -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(SEED),--shuffle $(SEED))
+
 # Benchmarks take their options from the environment: `make bench ROUNDS=3 SECONDS=2`.
 export ROUNDS SECONDS ROWS TENANTS KEYS
 
@@ -21,7 +27,7 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test test-browser test-long chaos screenshots check format lock clean
+.PHONY: help run smoke test test-browser test-chaos test-long chaos screenshots check format lock clean
 .PHONY: bench bench-streams bench-ledger bench-scale bench-pages profile
 
 help: ## this list
@@ -33,21 +39,24 @@ run: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (PORT=8000)
 smoke: $(INSTALLED) ## the same from an empty database, ends after one proven completion
 	@$(BIN)/python -m quantized.devstack smoke
 
-test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite, on its own PostgreSQL and Redis
-	$(BIN)/python -m pytest
+test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite but for browser and chaos (SEED=... shuffles it)
+	$(PYTEST) $(AT_ONCE) --ignore tests/browser --ignore tests/test_chaos.py
+
+test-browser: $(INSTALLED) ## what people do and see, in Chromium: flows, axe on every page, the keyboard
+	$(PYTEST) tests/browser
+
+test-chaos: $(INSTALLED) ## every kind of blow once, under load: the short form of `make chaos`
+	$(PYTEST) tests/test_chaos.py
 
 test-long: $(INSTALLED) ## many more random ledger programs, and requests against the OpenAPI document (EXAMPLES=300)
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/test_ledger_model.py tests/test_money.py
-	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest --timeout 3600 tests/test_openapi_conformance.py
+	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout 3600 tests/test_ledger_model.py tests/test_money.py
+	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(PYTEST) --timeout 3600 tests/test_openapi_conformance.py
 
 chaos: $(INSTALLED) ## processes, servers, providers and clients die under load; nothing is lost (SECONDS=240 SEED=...)
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),240) $(if $(SEED),--seed $(SEED))
 
-test-browser: $(INSTALLED) ## what people do and see, in Chromium: flows, axe on every page, the keyboard
-	$(BIN)/python -m pytest tests/browser
-
-screenshots: $(INSTALLED) ## every page, light, dark and on a phone, into docs/screenshots/; look at them
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser/screenshots.py
+screenshots: $(INSTALLED) ## every page, light, dark and on a phone, into var/screenshots/; look at them
+	$(PYTEST) -q -p no:cacheprovider tests/browser/screenshots.py
 
 check: $(INSTALLED) ## format, lint, types, migrations, import directions, production settings
 	$(BIN)/python -m ruff format --check .
@@ -55,7 +64,7 @@ check: $(INSTALLED) ## format, lint, types, migrations, import directions, produ
 	@$(AS_PRODUCTION) $(BIN)/python -m mypy
 	@$(AS_PRODUCTION) $(BIN)/python -W 'ignore:Got an error checking' manage.py makemigrations --check --dry-run
 	@$(AS_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(BIN)/python -m pytest -q tests/test_rooms.py
+	$(PYTEST) -q tests/test_rooms.py
 
 format: $(INSTALLED) ## write the code as `make check` wants it
 	$(BIN)/python -m ruff format .

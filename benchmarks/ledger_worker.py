@@ -119,9 +119,8 @@ class Callers:
 
 
 async def work(job: Job) -> Told:
-    writer = Writer(job.database_url, Spool(Path(job.spool)), queue_max=QUEUE_MAX)
-    if job.counts_statements:
-        writer._wire = CountingWire(job.database_url)
+    wire = CountingWire(job.database_url) if job.counts_statements else None
+    writer = Writer(job.database_url, Spool(Path(job.spool)), queue_max=QUEUE_MAX, wire=wire)
     await writer.start()
     callers = Callers(job, writer)
     await callers.run(WARM_UP_S)

@@ -1,4 +1,6 @@
-"""Celery's application: the worker runs the rooms' tasks, the beat says when.
+"""Celery's application, `celery -A quantized.celery`: the worker runs the rooms' tasks, the beat says when.
+
+Nothing else imports it: the web queues no tasks, and whoever wants something of `quantized` shall not load Celery.
 
 Tasks find their work in the database and may run twice; the queue only wakes them.
 """

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
-from billing.ledger import Spool, Writer, rates
+from billing.ledger import Spool, Wire, Writer, rates
 from billing.pricing.money import CreditRate
 from completions.calls.circuits import Circuits
 from completions.calls.gateway import Gateway
@@ -33,14 +33,17 @@ USED_KEYS_EVERY_S = 30
 
 
 class Runtime:
-    """See `Serving` in completions/api/base.py for what the model API needs of it. Tests may play the database's wire,
-    the providers and the look-up of callers."""
+    """See `Serving` in completions/api/base.py for what the model API needs of it. What leads out of the process, the
+    ledger's wire, the providers and the reader of single rows, may be given by who plays it."""
 
-    def __init__(self) -> None:
-        self.reader = Reader(settings.DATABASE_URL)
-        self.writer = Writer(settings.DATABASE_URL, Spool(settings.SPOOL_DIR), queue_max=settings.LEDGER_QUEUE_MAX)
+    def __init__(
+        self, *, wire: Wire | None = None, upstream: Upstream | None = None, reader: Reader | None = None
+    ) -> None:
+        self.reader = reader or Reader(settings.DATABASE_URL)
+        spool = Spool(settings.SPOOL_DIR)
+        self.writer = Writer(settings.DATABASE_URL, spool, queue_max=settings.LEDGER_QUEUE_MAX, wire=wire)
         self.directory = Directory(settings.KEY_PEPPER, settings.PUBLIC_URL)
-        self.upstream = Upstream(
+        self.upstream = upstream or Upstream(
             connect_timeout_s=settings.UPSTREAM_CONNECT_TIMEOUT_S, read_timeout_s=settings.UPSTREAM_READ_TIMEOUT_S
         )
         self.terms = Terms(CreditRate.of(settings.CREDITS_PER_USD, settings.MARGIN))

@@ -1,9 +1,15 @@
-"""The suite's servers: a PostgreSQL and a Redis of its own for every run, unless DATABASE_URL and REDIS_URL are set.
+"""The suite's servers, databases and order.
 
-Runs side by side do not meet: each has its own directory under var/test/, removed when it ends.
+Each process that runs tests (each worker of pytest-xdist, or pytest itself) starts a PostgreSQL and a Redis of its own,
+unless DATABASE_URL and REDIS_URL are set. Runs side by side do not meet: each has its own directory under var/test/,
+removed when it ends.
+
+There are two test databases: in the first all tests are rolled back, so that it stays as the migrations left it; in the
+other, that of `live_db`, tests commit. A test never meets rows of one that ran before it, in whatever order they run.
 """
 
 import os
+import random
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,14 +27,38 @@ from quantized.devstack.places import VAR, remove_sockets
 from quantized.devstack.processes import Processes, is_alive
 from quantized.devstack.servers import start_servers
 
+TESTS = Path(__file__).parent
 RUNS = VAR / "test"
 PROCESSES = pytest.StashKey[Processes]()
 NOWHERE = "http://127.0.0.1:9"  # the discard port: no test reaches a provider by accident
+LIVE = "live"  # the suffix of the database where tests commit
+
+# Files are handed out one by one, to whichever worker is free; those of the long folders go first, so that no worker
+# is left with one of them at the end.
+LONG_FOLDERS = ("processes", "clients", "live")
+PROCESS_FILES = {  # the future folder `processes`
+    *("test_crash.py", "test_dependencies_away.py", "test_devstack.py", "test_ledger_processes.py"),
+    *("test_rate_limits.py", "test_restart.py", "test_run.py", "test_serve.py", "test_two_servers.py"),
+    "test_sandbox_command.py",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", metavar="SEED", help="run files, and the tests of each, in the order of this number")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("shuffle")
+    return f"shuffled: --shuffle {seed}" if seed else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Django is set up here: pytest-django's own pytest_configure does so only once somebody has read the settings."""
-    remove_leftovers()
+    if hands_out(config):
+        remove_leftovers()
+        return
+    if worker(config) is None:
+        remove_leftovers()
     root = RUNS / str(os.getpid())
     processes = Processes(root / "log")
     config.stash[PROCESSES] = processes
@@ -39,8 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=1)
     os.environ.update(suite_environment(root))
     django.setup()
-    config.pluginmanager.import_plugin("tests.gateway_server")  # their fixtures need the models
-    config.pluginmanager.import_plugin("tests.stripe_cast")
+    pytest.register_assert_rewrite("tests.kit")  # a helper's assertion shows what it compared, as a test's does
+    config.pluginmanager.import_plugin("tests.kit.live")  # their fixtures need the models
+    config.pluginmanager.import_plugin("tests.kit.stripe")
     config.pluginmanager.import_plugin("tests.browser.people")
 
 
@@ -50,9 +81,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         remove_run(RUNS / str(os.getpid()))
 
 
+def hands_out(config: pytest.Config) -> bool:
+    """The process that tells pytest-xdist's workers what to run, and runs nothing itself."""
+    return worker(config) is None and config.getoption("dist", "no") != "no" and not config.getoption("collectonly")
+
+
+def worker(config: pytest.Config) -> str | None:
+    given: dict[str, str] = getattr(config, "workerinput", {})
+    return given.get("workerid")
+
+
 def suite_environment(root: Path) -> dict[str, str]:
     return {
-        "DJANGO_SETTINGS_MODULE": "quantized.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
         "SECRET_KEY": secrets.token_urlsafe(48),
         "KEY_PEPPER": secrets.token_urlsafe(48),
         "PUBLIC_URL": "http://localhost:8000",
@@ -79,34 +120,68 @@ def remove_run(root: Path) -> None:
     remove_sockets(root)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that commit for real run last: what they leave behind is in nobody's way."""
-    items.sort(key=lambda item: "live_db" in getattr(item, "fixturenames", ()))
+# --- Order -------------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """No test needs another one to run before it; `--shuffle` shows that."""
+    if seed := config.getoption("shuffle"):
+        shuffle(items, seed)
+    else:
+        items.sort(key=lambda item: rank(item.path))
+
+
+def shuffle(items: list[pytest.Item], seed: str) -> None:
+    """A file's tests stay together: what they share is made once."""
+    order = random.Random(seed)
+    files = sorted({item.path for item in items})
+    order.shuffle(files)
+    order.shuffle(items)
+    places = {file: place for place, file in enumerate(files)}
+    items.sort(key=lambda item: places[item.path])
+
+
+def rank(file: Path) -> int:
+    folder = "processes" if file.name in PROCESS_FILES else file.relative_to(TESTS).parts[0]
+    return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
+
+
+# --- Databases ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The test database for `live_db` too: pytest-django's own makes one only for tests that it knows."""
+def django_db_setup(
+    request: pytest.FixtureRequest, django_test_environment: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[None]:
+    """Both test databases; pytest-django's own fixture makes one, and only for tests that it knows."""
     with django_db_blocker.unblock():
+        if name := worker(request.config):  # workers may have been given one server
+            connection.settings_dict["TEST"]["NAME"] = f"test_{connection.settings_dict['NAME']}_{name}"
         made = setup_databases(verbosity=0, interactive=False)
+        connection.creation.clone_test_db(LIVE, verbosity=0, autoclobber=True)
     yield
     with django_db_blocker.unblock():
+        connection.creation.destroy_test_db(suffix=LIVE, verbosity=0)
         teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture
 def live_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """The test database without a transaction around the test, for tests with several processes or connections.
+    """The database where tests commit, for those with several processes or connections.
 
     Nothing is flushed afterwards (entries cannot be deleted): such a test makes its own organizations.
     """
+    rolled_back = connection.settings_dict["NAME"]
     with django_db_blocker.unblock():
+        connection.close()
+        connection.settings_dict["NAME"] = connection.creation.get_test_db_clone_settings(LIVE)["NAME"]
         yield
         connection.close()
+        connection.settings_dict["NAME"] = rolled_back
 
 
 @pytest.fixture
 def process_environment(live_db: None) -> dict[str, str]:
-    """The environment for a child process that shall see what the test commits: the test database, not the run's."""
+    """The environment for a child process that shall see what the test commits."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return {**os.environ, "DATABASE_URL": url.geturl()}

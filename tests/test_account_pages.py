@@ -7,9 +7,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from accounts.models import Membership, User
-from tests.dashboard import browser, text
-from tests.ledger_cast import Tenant
-from tests.people import PASSWORD, log_in
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, text
+from tests.kit.people import PASSWORD, log_in
 
 pytestmark = pytest.mark.django_db
 

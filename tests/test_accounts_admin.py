@@ -3,7 +3,7 @@ from django.urls import reverse
 
 from accounts.models import ApiKey, Membership, User
 from accounts.services import issue_key, revoke_key, suspend
-from tests.cast import make_cast
+from tests.kit.cast import make_cast
 
 pytestmark = pytest.mark.django_db
 

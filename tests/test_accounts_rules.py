@@ -7,7 +7,7 @@ from django.db.models import ProtectedError
 
 from accounts.models import ApiKey, Membership, Organization, User
 from accounts.services import issue_key
-from tests.cast import make_cast
+from tests.kit.cast import make_cast
 
 pytestmark = pytest.mark.django_db
 

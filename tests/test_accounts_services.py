@@ -1,5 +1,5 @@
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
@@ -17,7 +17,7 @@ from accounts.services import (
     suspend,
 )
 from common.checks import Invalid
-from tests.cast import make_cast
+from tests.kit.cast import make_cast
 
 pytestmark = pytest.mark.django_db
 
@@ -185,7 +185,7 @@ def test_a_key_is_revoked_once():
     assert revoke_key(str(row.pk)).revoked_at == first
 
 
-@pytest.mark.parametrize("unknown", [uuid4(), "not-an-id"])
+@pytest.mark.parametrize("unknown", [pytest.param(UUID(int=7, version=4), id="an id"), "not-an-id"])
 def test_a_key_that_is_not_there_cannot_be_revoked(unknown):
     row, _ = issue_key(make_cast().organization)
     with pytest.raises(Invalid, match="key: there is none with the id"):

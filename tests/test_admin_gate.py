@@ -9,7 +9,7 @@ from django.test import Client
 
 from accounts.models import User
 from accounts.services import create_user
-from tests.people import PASSWORD, app_code, is_logged_in, log_in, visible
+from tests.kit.people import PASSWORD, app_code, is_logged_in, log_in, visible
 
 pytestmark = pytest.mark.django_db
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.client_programs import CLAUDE, credits_used, run_node, run_once, why_no_node, with_more
-from tests.conversations import (
+from tests.kit import MODEL
+from tests.kit.client_programs import CLAUDE, credits_used, run_node, run_once, why_no_node, with_more
+from tests.kit.conversations import (
     CAPITAL,
     FRANCE,
     PARIS,
@@ -17,7 +18,7 @@ from tests.conversations import (
     WEATHER_REPORT,
     WORDS,
 )
-from tests.gateway_server import MODEL, Server, Tenant
+from tests.kit.live import Server, Tenant
 
 PROVIDERS = ["compatible", "openrouter"]
 FIRST_THOUGHT = "Remembers silver wind reads small here plants."

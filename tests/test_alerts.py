@@ -19,10 +19,10 @@ from billing.notices.kinds.budget import Spending, crossed
 from billing.notices.kinds.low_balance import QUIET_S
 from billing.notices.models import AlertRule, Delivery, Notification
 from common.checks import Invalid
-from tests.cast import Cast, make_cast
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do
-from tests.webhook_receiver import receiving
+from tests.kit.books import Tenant, at_once, do
+from tests.kit.cast import Cast, make_cast
+from tests.kit.clock import DatabaseClock
+from tests.kit.webhook_receiver import receiving
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
 LATER = timedelta(seconds=QUIET_S)

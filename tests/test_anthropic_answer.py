@@ -10,7 +10,7 @@ from billing.pricing.money import Usage
 from completions.ask import Progress, Reported
 from completions.dialects.base import Charge, Head
 from completions.dialects.openai_chat.answers import CompletionWriter
-from tests.claude_routes import recording
+from tests.kit.claude_routes import recording
 from tests.kit.translators import adapter
 
 USAGE = {"input_tokens": 3, "output_tokens": 2}

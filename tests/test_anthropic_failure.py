@@ -5,7 +5,7 @@ import pytest
 
 from completions import errors
 from completions.upstream.failure import UpstreamFailure
-from tests.claude_routes import recording
+from tests.kit.claude_routes import recording
 from tests.kit.translators import adapter
 
 

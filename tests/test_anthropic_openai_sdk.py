@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from billing.models import Usage
 from billing.oversight import verifier
 from sandbox.server import SandboxServer
-from tests.conversations import (
+from tests.kit.conversations import (
     CAPITAL,
     COUNT,
     FRANCE,
@@ -30,8 +30,8 @@ from tests.conversations import (
     Told,
     picture,
 )
-from tests.gateway_server import Server, Tenant, make_tenant, start_server, wait_closed
-from tests.test_openai_python import streamed, told
+from tests.kit.live import Server, Tenant, make_tenant, start_server, wait_closed
+from tests.kit.sdk_answers import streamed, told
 
 FACES = ("anthropic", "openrouter")
 CREDITS_MICRO = 100_000_000

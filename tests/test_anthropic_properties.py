@@ -12,10 +12,10 @@ from sandbox.anthropic import history, rules
 from sandbox.anthropic.generations import MODELS
 from sandbox.anthropic.question import cache_marks, question
 from sandbox.anthropic.request import Body, decode_body
-from tests.claude_routes import CLAUDES, route
-from tests.conversations import PIXEL
+from tests.kit.claude_routes import CLAUDES, route
+from tests.kit.conversations import PIXEL
+from tests.kit.profiles import examples
 from tests.kit.translators import adapter
-from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
 BINDING = [model for model in CLAUDES if MODELS[model].binds_thoughts]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions.dialects.openai_chat.schema import parse_chat
-from tests.claude_routes import route
+from tests.kit.claude_routes import route
+from tests.kit.profiles import examples
 from tests.kit.translators import adapter
-from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
 HELLO = {"role": "user", "content": "Hello!"}

@@ -8,7 +8,7 @@ import pytest
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.upstream.request import UpstreamRequest
-from tests.claude_routes import recording, route
+from tests.kit.claude_routes import recording, route
 from tests.kit.translators import adapter
 
 ANTHROPIC = adapter("anthropic")

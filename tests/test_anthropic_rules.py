@@ -16,7 +16,7 @@ from sandbox.anthropic import rules as sandbox_rules
 from sandbox.anthropic.generations import EFFORTS, MODELS
 from sandbox.anthropic.request import VERSIONS, decode_body
 from sandbox.conversation import Refusal
-from tests.claude_routes import CLAUDES, route
+from tests.kit.claude_routes import CLAUDES, route
 from tests.kit.translators import adapter
 
 ANTHROPIC = adapter("anthropic")

@@ -11,7 +11,7 @@ from sandbox import cards
 from sandbox.anthropic.cache import Cached, CacheMark, PromptCache
 from sandbox.app import Config
 from sandbox.server import SandboxServer
-from tests.conversations import PIXEL
+from tests.kit.conversations import PIXEL
 
 HEADERS = {"x-api-key": "sk-ant-test", "anthropic-version": "2023-06-01"}
 HELLO = {"role": "user", "content": "Hello"}

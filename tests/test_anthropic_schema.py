@@ -13,9 +13,9 @@ from completions.providers.anthropic.schema import closed_schema
 from completions.providers.anthropic.tools import decoded
 from completions.providers.base import Untranslatable
 from sandbox.anthropic import schemas
-from tests.claude_routes import route
+from tests.kit.claude_routes import route
+from tests.kit.profiles import examples
 from tests.kit.translators import adapter
-from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
 WHERE = "response_format.json_schema.schema"

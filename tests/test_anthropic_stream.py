@@ -15,9 +15,9 @@ from completions.dialects.base import Charge, Head
 from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT, ChunkWriter
 from completions.providers.base import StreamDecoder
 from completions.upstream.sse import SSEDecoder
-from tests.claude_routes import recording
+from tests.kit.claude_routes import recording
+from tests.kit.profiles import examples
 from tests.kit.translators import adapter
-from tests.profiles import examples
 
 ANTHROPIC = adapter("anthropic")
 THINKING = recording("anthropic_thinking.sse")

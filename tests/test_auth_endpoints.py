@@ -22,9 +22,9 @@ from accounts import sessions, signing_keys, throttle
 from accounts.models import LogInThrottle, Membership, RefreshToken, SigningKey, TokenFamily, User
 from accounts.principals import TooManyAttempts
 from accounts.services import reactivate, suspend
-from tests.gateway_calls import assert_error, call, chat, post
-from tests.gateway_server import make_tenant
-from tests.members import (
+from tests.kit.calls import assert_error, call, chat, post
+from tests.kit.live import make_tenant
+from tests.kit.members import (
     PASSWORD,
     bearing,
     credits,
@@ -37,7 +37,7 @@ from tests.members import (
     revoke,
     session_of,
 )
-from tests.people import app_code
+from tests.kit.people import app_code
 
 INVALID = "invalid_request_error"
 NOBODY = "No account has this e-mail address and password."

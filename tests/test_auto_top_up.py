@@ -15,9 +15,9 @@ from billing.oversight import verifier
 from billing.payments import account, auto_top_up, stripe_api
 from billing.tasks import top_up_wallets
 from common.checks import Invalid
-from tests.ledger_cast import do
-from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
-from tests.stripe_server import StripeServer
+from tests.kit.books import do
+from tests.kit.stripe import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
+from tests.kit.stripe_server import StripeServer
 
 FIVE_USD = 500
 FIVE_USD_OF_CREDITS = 500_000_000

@@ -13,7 +13,8 @@ from accounts.models import ApiKey, Organization
 from accounts.services import issue_key, reactivate, revoke_key, suspend
 from billing.models import Wallet
 from completions.chat.request import Fields
-from tests.gateway_calls import (
+from tests.kit import MODEL
+from tests.kit.calls import (
     CAPITAL,
     PATH,
     ask,
@@ -29,7 +30,7 @@ from tests.gateway_calls import (
     stream,
     wallet,
 )
-from tests.gateway_server import MODEL, make_tenant
+from tests.kit.live import make_tenant
 
 INVALID = "invalid_request_error"
 BODY_BYTES_MAX = 4096

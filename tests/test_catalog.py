@@ -12,7 +12,7 @@ from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
 from completions.providers.anthropic.rules import Rules
 from completions.routes import Catalog
-from tests.catalogs import CAPABILITIES, MINI, make_price, make_provider, make_route
+from tests.kit.catalogs import CAPABILITIES, MINI, make_price, make_provider, make_route
 
 
 @pytest.mark.django_db

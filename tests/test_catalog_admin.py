@@ -5,8 +5,8 @@ from django.urls import reverse
 from accounts.models import User
 from completions.catalog.loader import _usable
 from completions.models import Model, Provider, Route
-from tests.cast import make_cast
-from tests.catalogs import make_price, make_route
+from tests.kit.cast import make_cast
+from tests.kit.catalogs import make_price, make_route
 
 # WhiteNoise warns of the directory that `collectstatic` makes in production.
 pytestmark = pytest.mark.filterwarnings("ignore:No directory at")

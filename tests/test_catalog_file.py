@@ -3,7 +3,6 @@ import subprocess
 import sys
 from decimal import Decimal
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,9 +14,9 @@ from completions.catalog.file import CatalogError, parse
 from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
 from completions.providers.anthropic.rules import Rules
-from tests.catalogs import make_provider, make_route
+from tests.kit import CHECKOUT
+from tests.kit.catalogs import make_provider, make_route
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 SHIPPED = CHECKOUT / "catalog.toml"
 # What a catalog says, one line per key, so that a test can say it otherwise.
 LINES = {

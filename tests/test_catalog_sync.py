@@ -14,7 +14,7 @@ from billing.models import Price
 from completions.catalog import sync as catalog_sync
 from completions.catalog.sync import Difference, Listed, listed, sync
 from completions.models import Route
-from tests.catalogs import MINI, make_price, make_provider, make_route
+from tests.kit.catalogs import MINI, make_price, make_provider, make_route
 
 # As OpenRouter lists it, USD per token.
 THEIRS: dict[str, Any] = {

@@ -10,10 +10,10 @@ from billing.ledger import rates
 from billing.models import CreditRate, Hold
 from billing.pricing import money
 from billing.usage import receipts
-from tests.gateway_calls import ask
-from tests.gateway_server import Server, Tenant
-from tests.ledger_cast import Tenant as Books
-from tests.ledger_cast import at_once
+from tests.kit.books import Tenant as Books
+from tests.kit.books import at_once
+from tests.kit.calls import ask
+from tests.kit.live import Server, Tenant
 
 
 @pytest.mark.django_db

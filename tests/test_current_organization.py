@@ -7,7 +7,7 @@ from django.http import Http404
 from accounts import current
 from accounts.models import Membership
 from accounts.services import add_member
-from tests.cast import make_cast
+from tests.kit.cast import make_cast
 
 pytestmark = pytest.mark.django_db
 

@@ -18,10 +18,10 @@ from billing.usage.browse import CallFilter, calls, position
 from billing.usage.receipts import generation_id
 from quantized.dashboard import downloads
 from quantized.dashboard.activity import CSV_HEADER
-from tests.catalogs import make_route
-from tests.clock import DatabaseClock
-from tests.dashboard import COST_PICO, PRICE_MICRO, browser, call, downloaded, failed_call, text
-from tests.ledger_cast import Tenant, do, make_receipt
+from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.catalogs import make_route
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import COST_PICO, PRICE_MICRO, browser, call, downloaded, failed_call, text
 
 pytestmark = pytest.mark.django_db
 

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from billing.notices import alerts, webhooks
 from billing.notices.models import AlertRule, Delivery, Notification, WebhookEndpoint
-from tests.dashboard import browser, text
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, text
 
 pytestmark = pytest.mark.django_db
 

@@ -11,9 +11,9 @@ from billing.models import Wallet
 from billing.usage.browse import balances_at
 from quantized.dashboard.charts import line
 from quantized.dashboard.overview import DAYS, DAYS_AHEAD_MAX
-from tests.clock import DatabaseClock
-from tests.dashboard import browser, call, text
-from tests.ledger_cast import Tenant, do
+from tests.kit.books import Tenant, do
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import browser, call, text
 
 NOW = datetime(2026, 5, 10, 9, 0, tzinfo=UTC)
 

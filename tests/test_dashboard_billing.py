@@ -12,9 +12,9 @@ from billing.models import Entry, Wallet
 from billing.usage.browse import PutIn, put_in
 from billing.usage.receipts import generation_id
 from quantized.dashboard.billing import CSV_HEADER, WORDS
-from tests.clock import DatabaseClock
-from tests.dashboard import browser, call, downloaded, text
-from tests.ledger_cast import Tenant, do
+from tests.kit.books import Tenant, do
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import browser, call, downloaded, text
 
 pytestmark = pytest.mark.django_db
 

@@ -14,10 +14,10 @@ from accounts.services import add_member, create_user, suspend
 from billing.models import Entry, Wallet
 from billing.usage.receipts import generation_id
 from quantized.devstack.places import CHECKOUT
-from tests.catalogs import make_route
-from tests.clock import DatabaseClock
-from tests.dashboard import browser, call, downloaded, logged_in, text
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.catalogs import make_route
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import browser, call, downloaded, logged_in, text
 
 pytestmark = pytest.mark.django_db
 

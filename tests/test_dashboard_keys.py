@@ -10,8 +10,8 @@ from django.test import Client
 from accounts.models import ApiKey
 from accounts.services import revoke_key
 from quantized.dashboard.keys import PAGE_KEYS
-from tests.dashboard import browser, call, text
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, call, text
 
 pytestmark = pytest.mark.django_db
 

@@ -14,9 +14,9 @@ from billing.usage.overview import burn_rate, overview
 from billing.usage.receipts import generation_id
 from billing.usage.report import Span, day_start
 from quantized.dashboard.frame import utc
-from tests.clock import DatabaseClock
-from tests.dashboard import PRICE_MICRO, browser, call, downloaded, failed_call, text
-from tests.ledger_cast import Tenant, do
+from tests.kit.books import Tenant, do
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import PRICE_MICRO, browser, call, downloaded, failed_call, text
 
 pytestmark = pytest.mark.django_db
 

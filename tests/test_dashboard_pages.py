@@ -10,9 +10,9 @@ from billing.usage.rollups import roll_up
 from completions.models import CAPABILITIES
 from quantized.dashboard.models import LABELS
 from quantized.templatetags import numbers
-from tests.catalogs import make_price, make_provider, make_route
-from tests.dashboard import browser, call, text
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.catalogs import make_price, make_provider, make_route
+from tests.kit.dashboard import browser, call, text
 
 pytestmark = pytest.mark.django_db
 

@@ -13,11 +13,11 @@ from accounts.models import Organization
 from billing.models import AutoTopUp, Entry, Payment
 from billing.payments import account, auto_top_up, checkout
 from billing.usage.rollups import roll_up
-from tests.clock import DatabaseClock
-from tests.dashboard import browser, call, text
-from tests.ledger_cast import Tenant
-from tests.stripe_cast import Buyer, buyer, receive, stripe
-from tests.stripe_server import StripeServer
+from tests.kit.books import Tenant
+from tests.kit.clock import DatabaseClock
+from tests.kit.dashboard import browser, call, text
+from tests.kit.stripe import Buyer, buyer, receive, stripe
+from tests.kit.stripe_server import StripeServer
 
 pytestmark = pytest.mark.django_db
 

@@ -22,9 +22,9 @@ from billing.models import Usage
 from billing.oversight import verifier
 from billing.usage import rollups
 from billing.usage.receipts import generation_id
-from tests.catalogs import make_route
-from tests.dashboard import logged_in, member
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.catalogs import make_route
+from tests.kit.dashboard import logged_in, member
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from accounts import team
 from accounts.models import Invitation, Membership, User
 from quantized.dashboard.team import ROLES
-from tests.dashboard import browser, text
-from tests.ledger_cast import Tenant
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, text
 
 pytestmark = pytest.mark.django_db
 

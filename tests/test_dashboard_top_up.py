@@ -13,10 +13,10 @@ from accounts.models import LogInThrottle
 from billing.credits import accounts, vouchers
 from billing.models import Entry, Payment, VoucherBatch
 from quantized.dashboard.paying import STATES
-from tests.dashboard import browser, text
-from tests.ledger_cast import Tenant
-from tests.stripe_cast import Buyer, buyer, receive, stripe
-from tests.stripe_server import StripeServer
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, text
+from tests.kit.stripe import Buyer, buyer, receive, stripe
+from tests.kit.stripe_server import StripeServer
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from accounts import keys
-from tests.gateway_calls import (
+from tests.kit.calls import (
     CHARGE_MICRO,
     ask,
     assert_error,
@@ -25,7 +25,7 @@ from tests.gateway_calls import (
     usage_of,
     wallet,
 )
-from tests.gateway_server import start_server, wait_closed
+from tests.kit.live import start_server, wait_closed
 
 AWAY = (503, "provider_unavailable", "service_unavailable", None, "The service is unavailable. Nothing was charged.")
 

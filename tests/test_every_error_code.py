@@ -1,15 +1,14 @@
 """Every code of the error tree is produced over a socket by some test, and asserted by name."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
 from completions import errors
+from tests.kit import TESTS
 
-TESTS = Path(__file__).parent
 # What a test over a socket stands on: our server as a process.
-SOCKET_MODULES = {"tests.gateway_server", "tests.gateway_calls"}
+SOCKET_MODULES = {"tests.kit.live", "tests.kit.calls"}
 
 
 def leaves(kind: type[errors.GatewayError]) -> list[type[errors.GatewayError]]:
@@ -18,7 +17,7 @@ def leaves(kind: type[errors.GatewayError]) -> list[type[errors.GatewayError]]:
 
 
 def socket_tests() -> list[ast.Module]:
-    modules = [ast.parse(path.read_text()) for path in TESTS.glob("test_*.py")]
+    modules = [ast.parse(path.read_text()) for path in TESTS.rglob("test_*.py")]
     return [module for module in modules if imported(module) & SOCKET_MODULES]
 
 

@@ -12,8 +12,8 @@ from billing.oversight import verifier
 from billing.reconciliation import losses
 from billing.reconciliation.extra_charges import ExtraChargeDecided, charge_extra, queue_extra, waive_extra
 from common.checks import Invalid
-from tests.bills import settled_call
-from tests.ledger_cast import Tenant, at_once
+from tests.kit.books import Tenant, at_once
+from tests.kit.provider_calls import settled_call
 
 COST = Decimal("0.019")  # two credits
 EXTRA_MICRO = 60_000  # 0.00057 USD

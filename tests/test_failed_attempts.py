@@ -21,13 +21,13 @@ from completions.models import Provider
 from completions.reconciliation import calls as reconciliation
 from completions.reconciliation.calls import Pass
 from sandbox.server import SandboxServer
-from tests.bills import failed_call, openrouter, receipt, serve
-from tests.catalogs import make_price, make_provider, make_route
-from tests.gateway_calls import call
-from tests.gateway_server import Tenant as Caller
-from tests.gateway_server import start_server
-from tests.ledger_cast import Tenant, at_once, do
-from tests.test_failover import House, usage_of
+from tests.kit.books import Tenant, at_once, do
+from tests.kit.calls import call
+from tests.kit.catalogs import make_price, make_provider, make_route
+from tests.kit.failover import House, usage_of
+from tests.kit.live import Tenant as Caller
+from tests.kit.live import start_server
+from tests.kit.provider_calls import failed_call, openrouter, receipt, serve
 
 FAULTS = ("invalid_json", "no_choices", "200_error_top")  # 200, and no word of output
 

@@ -4,8 +4,6 @@ import os
 import time
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
@@ -13,39 +11,24 @@ import pytest
 from billing.models import Usage
 from completions.models import Provider
 from sandbox.server import SandboxServer
-from tests.catalogs import make_price, make_provider, make_route
-from tests.gateway_server import Server, Tenant, start_server
+from tests.kit.calls import shared_server
+from tests.kit.catalogs import make_price, make_provider, make_route
+from tests.kit.failover import House, usage_of
+from tests.kit.live import Server, Tenant
 
 FAULTS = ("http:503", "http:529", "http:429", "http:401", "die_before", "html", "200_error_top", "stall_before")
 CIRCUIT_FAILURES = 3
 
 
-class House(NamedTuple):
-    """A server in front of two upstreams, `first` and `second`, that both serve `model`; the second costs double."""
-
-    server: Server
-    first: SandboxServer
-    second: SandboxServer
-    model: str
-    names: tuple[str, str]
-
-    def ask(self, tenant: Tenant, *, stream: bool = False, provider: str | None = None) -> httpx.Response:
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            "max_tokens": 64,
-            "stream": stream,
-        }
-        headers = {**tenant.headers, **({"X-Quantized-Provider": provider} if provider else {})}
-        return httpx.post(f"{self.server.base_url}/chat/completions", headers=headers, json=body, timeout=20)
-
-    def break_first(self, directive: str) -> None:
-        httpx.post(f"{self.first.origin}/_sandbox/default", json={"directive": directive}).raise_for_status()
-
-
 @pytest.fixture
-def house(request: pytest.FixtureRequest, server_environment: dict[str, str], tmp_path: Path) -> Iterator[House]:
-    """Parametrize indirectly for other settings of the server."""
+def house(
+    request: pytest.FixtureRequest,
+    server_environment: dict[str, str],
+    shared_servers: dict[str, Server],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[House]:
+    """Upstreams, routes and a model of the test's own, so its circuits are closed; the server is shared. The second
+    upstream costs double. Parametrize indirectly for other settings of the server."""
     tag = os.urandom(4).hex()
     with SandboxServer() as first, SandboxServer() as second:
         names = (f"first-{tag}", f"second-{tag}")
@@ -56,12 +39,11 @@ def house(request: pytest.FixtureRequest, server_environment: dict[str, str], tm
             price = make_price(input="0.80", output="3.20") if priority else make_price()
             make_route(f"test/{tag}", provider, upstream_model="openai/gpt-4.1-mini", priority=priority, price=price)
         settings = {"UPSTREAM_READ_TIMEOUT_S": "1", **getattr(request, "param", {})}
-        with start_server({**server_environment, **settings}, tmp_path) as server:
-            yield House(server, first, second, f"test/{tag}", names)
-
-
-def usage_of(response: httpx.Response) -> Usage:
-    return Usage.objects.get(pk=response.headers["x-generation-id"].removeprefix("gen-"))
+        name = "-".join(("failover", *settings.values()))
+        server = shared_server(shared_servers, name, {**server_environment, **settings}, tmp_path_factory)
+        house = House(server, first, second, f"test/{tag}", names)
+        house.wait_served()
+        yield house
 
 
 def test_the_next_route_answers_when_the_first_fails(house: House, alice: Tenant):

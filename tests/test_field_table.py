@@ -1,6 +1,5 @@
 """Every field of a request has a row, the rows are what the adapters do, and the documentation shows them."""
 
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -10,11 +9,11 @@ from completions.chat.request import Chat, Fields
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers.anthropic.rules import Effort, Rules, ThinkingMode
 from completions.providers.fields import FIELDS, Treatment
-from tests import openrouter_recordings
-from tests.claude_routes import route as claude
+from tests.kit import CHECKOUT, openrouter_recordings
+from tests.kit.claude_routes import route as claude
 from tests.kit.translators import adapter
 
-DOC = (Path(__file__).resolve().parents[1] / "docs" / "providers.md").read_text()
+DOC = (CHECKOUT / "docs" / "providers.md").read_text()
 KINDS = ("openrouter", "openai", "anthropic")
 TOOL = {"type": "function", "function": {"name": "look"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}

@@ -30,10 +30,10 @@ from completions.models import IdempotentCall, Provider
 from quantized.database import Reader
 from quantized.runtime import Runtime
 from sandbox.server import SandboxServer
-from tests.catalogs import make_price, make_provider, make_route
-from tests.gate import Gate
-from tests.gateway_calls import chat
-from tests.gateway_server import Tenant, make_tenant
+from tests.kit.calls import chat
+from tests.kit.catalogs import make_price, make_provider, make_route
+from tests.kit.gate import Gate
+from tests.kit.live import Tenant, make_tenant
 
 PATIENCE_S = 15
 

@@ -7,8 +7,9 @@ from functools import cache
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from billing.oversight import verifier
-from tests.gateway_calls import MODEL, call, chat, holds, post, wallet
-from tests.gateway_server import CHECKOUT, make_tenant
+from tests.kit import CHECKOUT, MODEL
+from tests.kit.calls import call, chat, holds, post, wallet
+from tests.kit.live import make_tenant
 
 CLIENTS = {"aiohttp", "httpx", "pyreqwest", "requests", "urllib.request", "urllib3", "http.client"}
 SENDING = ("post", "put", "patch", "request", "send")

@@ -23,7 +23,8 @@ from completions.calls.idempotency import PURPOSE, StoredAnswer
 from completions.models import IdempotentCall
 from completions.tasks import forget_answers
 from sandbox.server import SandboxServer
-from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
+from tests.kit import MODEL
+from tests.kit.live import Server, Tenant, make_tenant, wait_closed
 
 QUESTION = "What is the capital of France?"
 COST = 1_979

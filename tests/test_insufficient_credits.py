@@ -4,25 +4,23 @@ The request is 61 estimated tokens; gpt-4.1-mini costs 0.40 and 1.60 USD per mil
 are held at (61 × 0.40 + n × 1.60) / 0.95 × 100 micro-credits, rounded up.
 """
 
-from contextlib import contextmanager
-
 import pytest
 
 from billing.oversight import verifier
-from tests.gateway_calls import (
+from tests.kit import MODEL
+from tests.kit.calls import (
     CHARGE_MICRO,
     HOLD_MICRO,
-    MODEL,
     ask,
-    assert_error,
+    assert_insufficient_credits,
     call,
     holds,
-    open_call,
+    in_flight,
     stream,
     usage_of,
     wallet,
 )
-from tests.gateway_server import make_tenant, wait_closed
+from tests.kit.live import make_tenant
 
 FLOOR_MICRO = 45_685  # for 256 output tokens
 ALL_MICRO = 5_521_390  # for 32,768, the model's maximum
@@ -35,32 +33,6 @@ def upstream(live_db, sandbox):
     assert verifier.violations() == []
 
 
-def assert_refused(answer, required, available, affordable, source="credits"):
-    error = assert_error(answer, 402, "insufficient_credits", "insufficient_credits", None, answer.error["message"])
-    limit = "the credits left" if source == "credits" else "what is left of this key's limit"
-    assert error["message"] == (
-        f"This request may cost {required} micro-credits, more than {limit}: {available}. "
-        f"Affordable output tokens: {affordable}."
-    )
-    assert error["metadata"] == {
-        "limit_source": source,
-        "required": required,
-        "available": available,
-        "affordable_output_tokens": affordable,
-    }
-
-
-@contextmanager
-def in_flight(server, upstream, tenant, directive="first_ms=400", **fields):
-    """While the body runs, a call of the tenant is at the provider."""
-    before = len(upstream.calls)
-    with open_call(server, tenant, directive, **fields) as connection:
-        upstream.wait_until(lambda calls: len(calls) > before)
-        yield
-        connection.recv(1 << 16)
-    wait_closed(tenant)
-
-
 def credits(server, tenant):
     return call(server, "GET", "/v1/credits", tenant.headers).json
 
@@ -68,8 +40,8 @@ def credits(server, tenant):
 def test_an_empty_wallet_affords_nothing(gateway, upstream):
     bob = make_tenant(0)
     for request in (ask, stream):
-        assert_refused(request(gateway, bob), HOLD_MICRO, 0, 0)
-        assert_refused(request(gateway, bob, max_tokens=None), FLOOR_MICRO, 0, 0)
+        assert_insufficient_credits(request(gateway, bob), HOLD_MICRO, 0, 0)
+        assert_insufficient_credits(request(gateway, bob, max_tokens=None), FLOOR_MICRO, 0, 0)
     assert upstream.counters["received"] == 0
     assert (wallet(bob), holds(bob)) == ((0, 0), [])
 
@@ -77,8 +49,8 @@ def test_an_empty_wallet_affords_nothing(gateway, upstream):
 def test_a_bound_that_was_named_is_kept_or_refused(gateway, upstream):
     bob = make_tenant(10_000)
     for name in ("max_tokens", "max_completion_tokens"):
-        assert_refused(ask(gateway, bob, **{"max_tokens": None, name: 128}), HOLD_MICRO, 10_000, 44)
-        assert_refused(ask(gateway, bob, **{"max_tokens": None, name: 45}), 10_148, 10_000, 44)
+        assert_insufficient_credits(ask(gateway, bob, **{"max_tokens": None, name: 128}), HOLD_MICRO, 10_000, 44)
+        assert_insufficient_credits(ask(gateway, bob, **{"max_tokens": None, name: 45}), 10_148, 10_000, 44)
     assert upstream.counters["received"] == 0
     answer = ask(gateway, bob, max_tokens=44)
     assert (answer.status, answer.usage["credits_used"], answer.usage["credits_remaining"]) == (200, 2_400, 7_600)
@@ -87,11 +59,11 @@ def test_a_bound_that_was_named_is_kept_or_refused(gateway, upstream):
 
 
 def test_a_wallet_that_affords_the_call_to_the_last_micro_credit_answers_it(gateway, upstream):
-    assert_refused(ask(gateway, make_tenant(HOLD_MICRO - 1)), HOLD_MICRO, HOLD_MICRO - 1, 127)
+    assert_insufficient_credits(ask(gateway, make_tenant(HOLD_MICRO - 1)), HOLD_MICRO, HOLD_MICRO - 1, 127)
     bob = make_tenant(HOLD_MICRO)
     answer = ask(gateway, bob)
     assert answer.usage["credits_remaining"] == HOLD_MICRO - CHARGE_MICRO
-    assert_refused(ask(gateway, bob), HOLD_MICRO, HOLD_MICRO - CHARGE_MICRO, 113)
+    assert_insufficient_credits(ask(gateway, bob), HOLD_MICRO, HOLD_MICRO - CHARGE_MICRO, 113)
     assert upstream.counters["received"] == 1
 
 
@@ -112,7 +84,9 @@ def test_without_a_bound_it_shrinks_to_what_the_balance_covers(gateway, upstream
 
 
 def test_it_shrinks_to_the_floor_and_no_further(gateway, upstream):
-    assert_refused(ask(gateway, make_tenant(FLOOR_MICRO - 1), max_tokens=None), FLOOR_MICRO, FLOOR_MICRO - 1, 255)
+    assert_insufficient_credits(
+        ask(gateway, make_tenant(FLOOR_MICRO - 1), max_tokens=None), FLOOR_MICRO, FLOOR_MICRO - 1, 255
+    )
     bob = make_tenant(FLOOR_MICRO)
     assert ask(gateway, bob, max_tokens=None).usage["credits_remaining"] == FLOOR_MICRO - CHARGE_MICRO
     assert [seen.max_tokens for seen in upstream.calls] == [256]
@@ -139,7 +113,7 @@ def test_what_is_held_shows_while_a_call_runs_and_is_not_there_for_another(gatew
             "unlimited": False,
             "expiring": [],
         }
-        assert_refused(ask(gateway, bob), HOLD_MICRO, 10_000, 44)
+        assert_insufficient_credits(ask(gateway, bob), HOLD_MICRO, 10_000, 44)
     after = credits(gateway, bob)
     assert (after["credits_held"], after["credits_used"]) == (0, CHARGE_MICRO)
     assert after["credits_remaining"] == HOLD_MICRO + 10_000 - CHARGE_MICRO
@@ -181,7 +155,7 @@ def test_an_overdraft_pays_for_a_running_call_and_for_no_new_one(gateway, upstre
     answer = ask(gateway, bob, BEYOND)
     assert (answer.usage["credits_used"], answer.usage["credits_remaining"]) == (HOLD_MICRO + 50_000, -50_000)
     assert credits(gateway, bob)["overdraft"] == 50_000
-    assert_refused(ask(gateway, bob), HOLD_MICRO, 0, 0)
+    assert_insufficient_credits(ask(gateway, bob), HOLD_MICRO, 0, 0)
     assert usage_of(bob).charged == HOLD_MICRO + 50_000
 
 

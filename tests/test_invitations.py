@@ -10,8 +10,8 @@ from accounts import team
 from accounts.models import Invitation, Membership, Organization, User
 from accounts.services import create_user, suspend
 from billing.models import Entry
-from tests.cast import make_cast
-from tests.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
+from tests.kit.cast import make_cast
+from tests.kit.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
 
 pytestmark = pytest.mark.django_db
 

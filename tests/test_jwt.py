@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from accounts import signing_keys, tokens
 from accounts.tokens import Claims, Expired, Invalid
-from tests.gateway_calls import assert_error, call, chat, holds, post, wallet
-from tests.gateway_server import make_tenant
-from tests.members import bearing, credits, encoded, family_of, new_member, session_of, signed
+from tests.kit.calls import assert_error, call, chat, holds, post, wallet
+from tests.kit.live import make_tenant
+from tests.kit.members import bearing, credits, encoded, family_of, new_member, session_of, signed
 
 ISSUER = "http://localhost:8000"
 KID = "0123456789abcdef"

@@ -5,9 +5,18 @@ import pytest
 from accounts.models import ApiKey, Organization
 from accounts.services import issue_key
 from billing.oversight import verifier
-from tests.gateway_calls import ask, call, holds, stream, wallet
-from tests.gateway_server import Tenant
-from tests.test_insufficient_credits import CHARGE_MICRO, HOLD_MICRO, assert_refused, in_flight
+from tests.kit.calls import (
+    CHARGE_MICRO,
+    HOLD_MICRO,
+    ask,
+    assert_insufficient_credits,
+    call,
+    holds,
+    in_flight,
+    stream,
+    wallet,
+)
+from tests.kit.live import Tenant
 
 LIMIT_MICRO = HOLD_MICRO + 2 * CHARGE_MICRO
 
@@ -37,7 +46,7 @@ def test_a_key_stops_at_its_limit_and_the_organization_goes_on(gateway, upstream
         assert ask(gateway, limited).status == 200
         assert key_of(gateway, limited)["limit_remaining"] == left
     for request in (ask, stream):
-        assert_refused(request(gateway, limited), HOLD_MICRO, HOLD_MICRO - CHARGE_MICRO, 113, "key_limit")
+        assert_insufficient_credits(request(gateway, limited), HOLD_MICRO, HOLD_MICRO - CHARGE_MICRO, 113, "key_limit")
     told = key_of(gateway, limited)
     assert told["usage"] == dict.fromkeys(("day", "week", "month", "total"), 3 * CHARGE_MICRO)
     assert (told["limit"], told["limit_period"]) == (LIMIT_MICRO, period)
@@ -51,7 +60,7 @@ def test_calls_under_way_count(gateway, upstream, alice):
     limited = with_limit(alice, limit_micro=2 * HOLD_MICRO - 1)
     with in_flight(gateway, upstream, limited):
         assert key_of(gateway, limited)["limit_remaining"] == HOLD_MICRO - 1
-        assert_refused(ask(gateway, limited), HOLD_MICRO, HOLD_MICRO - 1, 127, "key_limit")
+        assert_insufficient_credits(ask(gateway, limited), HOLD_MICRO, HOLD_MICRO - 1, 127, "key_limit")
     assert ask(gateway, limited).status == 200
 
 
@@ -71,9 +80,9 @@ def test_the_lower_of_limit_and_balance_is_the_one_that_counts(gateway, upstream
 def test_a_lowered_limit_holds_for_the_next_request(gateway, upstream, alice):
     assert ask(gateway, alice).status == 200
     ApiKey.objects.filter(pk=alice.key_id).update(limit_micro=CHARGE_MICRO + 100, limit_period="total")
-    assert_refused(ask(gateway, alice), HOLD_MICRO, 100, 0, "key_limit")
+    assert_insufficient_credits(ask(gateway, alice), HOLD_MICRO, 100, 0, "key_limit")
     ApiKey.objects.filter(pk=alice.key_id).update(limit_micro=1, limit_period="total")
-    assert_refused(ask(gateway, alice), HOLD_MICRO, 0, 0, "key_limit")
+    assert_insufficient_credits(ask(gateway, alice), HOLD_MICRO, 0, 0, "key_limit")
     ApiKey.objects.filter(pk=alice.key_id).update(limit_micro=None, limit_period=None)
     assert ask(gateway, alice).status == 200
     assert upstream.counters["received"] == 2
@@ -83,4 +92,4 @@ def test_a_provider_that_reports_too_much_uses_the_limit_up(gateway, upstream, a
     limited = with_limit(alice, limit_micro=HOLD_MICRO)
     assert ask(gateway, limited, "completion=1000").usage["credits_used"] == 169_474
     assert key_of(gateway, limited)["limit_remaining"] <= 0
-    assert_refused(ask(gateway, limited), HOLD_MICRO, 0, 0, "key_limit")
+    assert_insufficient_credits(ask(gateway, limited), HOLD_MICRO, 0, 0, "key_limit")

@@ -15,8 +15,8 @@ from accounts.principals import Principal
 from accounts.services import issue_key, revoke_key
 from billing import ledger
 from billing.ledger.kernel import Held, Refused, Reserve
-from tests.cast import Cast, make_cast
-from tests.ledger_cast import make_hold_id, price_id
+from tests.kit.books import make_hold_id, price_id
+from tests.kit.cast import Cast, make_cast
 
 pytestmark = pytest.mark.django_db
 

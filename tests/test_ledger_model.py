@@ -18,11 +18,11 @@ from billing.ledger import kernel
 from billing.ledger.kernel import AnyCommand, Books, Post
 from billing.models import Wallet
 from billing.oversight import verifier
-from tests.clock import DatabaseClock
-from tests.ledger_cast import price_id
-from tests.ledger_model import Model, ModelKey, ModelWallet, Told, told
-from tests.ledger_programs import STARTS, Program, make_program
-from tests.profiles import LONG, examples
+from tests.kit.books import price_id
+from tests.kit.clock import DatabaseClock
+from tests.kit.ledger_model import Model, ModelKey, ModelWallet, Told, told
+from tests.kit.ledger_programs import STARTS, Program, make_program
+from tests.kit.profiles import LONG, examples
 
 SEEDS = 100_000 if LONG else 3_000
 

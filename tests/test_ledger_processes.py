@@ -20,22 +20,22 @@ from django.db import connection
 from billing import ledger
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
-from tests.ledger_cast import Tenant, at_once, hold_row
+from tests.kit import CHECKOUT
+from tests.kit.books import Tenant, at_once, hold_row
 
-ROOT = Path(__file__).parent.parent
 K = 40
 AMOUNT = 10
 ENDS_WITHIN_S = 40
 
 
 class Process:
-    """A child with a writer: see tests/ledger_process.py."""
+    """A child with a writer: see tests/kit/ledger_process.py."""
 
     def __init__(self, environment: dict[str, str], spool: Path, tenant: Tenant, key: UUID | None = None) -> None:
         self.errors = ""
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.ledger_process"],
-            cwd=ROOT,
+            [sys.executable, "-m", "tests.kit.ledger_process"],
+            cwd=CHECKOUT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

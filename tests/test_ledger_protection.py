@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from billing.models import Entry, Hold, Price, Wallet
 from billing.oversight import verifier
-from tests.ledger_cast import Tenant, do, hold_row, make_hold_id
+from tests.kit.books import Tenant, do, hold_row, make_hold_id
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from billing import ledger
 from billing.ledger.batch import Batch
 from billing.ledger.kernel import AnyCommand, Held, Refused, Reserve, Settled
-from tests.ledger_cast import Tenant, hold_row, make_hold_id, make_receipt
+from tests.kit.books import Tenant, hold_row, make_hold_id, make_receipt
 
 AMOUNT = 10
 SIZES = [(1, 1), (10, 1), (10, 10), (500, 1), (500, 50)]  # commands, wallets

@@ -16,8 +16,8 @@ from billing.ledger.kernel import AnyCommand, Books, Done, Held, Key, Posted, Re
 from billing.models import Meter, Usage
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do, hold_row, make_hold_id, make_receipt
+from tests.kit.books import Tenant, do, hold_row, make_hold_id, make_receipt
+from tests.kit.clock import DatabaseClock
 
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)  # a Wednesday
 DAY = timedelta(days=1)

@@ -9,7 +9,7 @@ from django.test import Client
 from accounts import throttle
 from accounts.models import LogInThrottle, TokenFamily, User
 from accounts.services import create_organization, create_user
-from tests.people import PASSWORD, code_in, is_logged_in, log_in, visible
+from tests.kit.people import PASSWORD, code_in, is_logged_in, log_in, visible
 
 pytestmark = pytest.mark.django_db
 

@@ -14,9 +14,9 @@ from accounts.models import LogInThrottle, RefreshToken, TokenFamily
 from accounts.services import create_user
 from accounts.tasks import forget_old_tokens
 from common.addresses import client_address, client_network
-from tests.cast import make_cast
-from tests.members import new_member, session_of
-from tests.people import PASSWORD, is_logged_in, log_in
+from tests.kit.cast import make_cast
+from tests.kit.members import new_member, session_of
+from tests.kit.people import PASSWORD, is_logged_in, log_in
 
 
 @pytest.mark.parametrize(

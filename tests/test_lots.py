@@ -18,8 +18,8 @@ from billing.credits.lots import Movement, spend
 from billing.models import Entry, Lot
 from billing.oversight import verifier
 from billing.tasks import expire_credits
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do
+from tests.kit.books import Tenant, at_once, do
+from tests.kit.clock import DatabaseClock
 
 TODAY = datetime.now(UTC).replace(microsecond=0)
 SOON, LATER = TODAY + timedelta(days=1), TODAY + timedelta(days=30)

@@ -12,9 +12,10 @@ from django.db.models import Sum
 
 from accounts.models import ApiKey
 from billing.models import Entry
-from tests.conversations import CONVERSATIONS
-from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
-from tests.members import Member, new_member, session_of
+from tests.kit import MODEL
+from tests.kit.conversations import CONVERSATIONS
+from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.members import Member, new_member, session_of
 
 TEXT = CONVERSATIONS["text"].request
 

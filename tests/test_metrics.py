@@ -15,8 +15,9 @@ from billing.models import Usage
 from billing.oversight import heartbeats, verifier
 from billing.usage import partitions, rollups
 from quantized.metrics import refusal_status
-from tests.gateway_calls import chat
-from tests.gateway_server import MODEL, Server, Tenant, make_tenant, start_server
+from tests.kit import MODEL
+from tests.kit.calls import chat
+from tests.kit.live import Server, Tenant, make_tenant, start_server
 
 Lines = dict[tuple[str, frozenset[tuple[str, str]]], float]
 PATIENCE_S = 10.0

@@ -5,7 +5,7 @@ from django.test import Client
 
 from completions.api.models import micro_credits
 from completions.models import Model
-from tests.catalogs import MINI, make_price, make_provider, make_route
+from tests.kit.catalogs import MINI, make_price, make_provider, make_route
 
 pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore:No directory at")]
 

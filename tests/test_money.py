@@ -23,7 +23,7 @@ from billing.pricing.money import (
     units,
     usd,
 )
-from tests.profiles import examples
+from tests.kit.profiles import examples
 
 CREDITS = CreditRate.of(Decimal(100), Decimal("0.05"))
 

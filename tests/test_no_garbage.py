@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 
 from benchmarks.contenders import BODY, STREAM_BODY
 from quantized.protocol import Protocol
-from tests.test_cost_of_a_call import SETTLING_TURNS, World, in_world, openrouter_stream
-from tests.test_one_packet import Client
+from tests.kit.transport import Client
+from tests.kit.world import SETTLING_TURNS, World, in_world, openrouter_stream
 
 CALLS = 10
 
@@ -56,20 +56,19 @@ def uncollected(found: Counter[str]) -> Iterator[None]:
 def garbage_of(body: bytes, *, streams: bool) -> Counter[str]:
     async def work(world: World) -> Counter[str]:
         if streams:
-            world.upstream.streams, world.upstream.pieces = True, openrouter_stream(3)
+            world.upstream.streams(openrouter_stream(3))
         protocol, client = connected(world)
         found: Counter[str] = Counter()
         await ask(world, protocol, body)
         with uncollected(found):
             for _ in range(CALLS):
                 await ask(world, protocol, body)
+            world.forget()
         assert sum(written.startswith(b"HTTP/1.1 200 OK") for written in client.writes) == CALLS + 1
         protocol.connection_lost(None)
         return found
 
-    found = in_world(work)
-    assert isinstance(found, Counter)
-    return found
+    return in_world(work)
 
 
 def test_a_whole_answer_leaves_nothing_to_the_collector() -> None:

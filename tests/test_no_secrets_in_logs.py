@@ -14,12 +14,12 @@ from accounts import keys
 from accounts.services import create_user
 from billing.credits import vouchers
 from billing.notices import webhooks
-from tests.canned_provider import CannedProvider, response
-from tests.catalogs import make_provider, make_route
-from tests.gateway_calls import ask, call, holds, open_call, post, read_until, stream
-from tests.gateway_server import start_server, wait_closed
-from tests.ledger_cast import Tenant
-from tests.stripe_cast import post as post_to_stripes_address
+from tests.kit.books import Tenant
+from tests.kit.calls import ask, call, holds, open_call, post, read_until, stream
+from tests.kit.canned_provider import CannedProvider, response
+from tests.kit.catalogs import make_provider, make_route
+from tests.kit.live import start_server, wait_closed
+from tests.kit.stripe import post as post_to_stripes_address
 
 PROVIDER_SECRET = "sk-or-v1-MarkerOfTheProvidersSecret0123456789"
 

@@ -21,8 +21,8 @@ from common.numbers import spelled_credits
 from quantized import settings as quantized_settings
 from quantized.celery import app
 from quantized.checks import mail_is_sent
-from tests.cast import Cast, make_cast
-from tests.ledger_cast import Tenant, at_once
+from tests.kit.books import Tenant, at_once
+from tests.kit.cast import Cast, make_cast
 
 LOW = {"rule": str(uuid4()), "threshold": 5_000_000, "available": 1_250_000, "balance": 1_250_000, "held": 0}
 

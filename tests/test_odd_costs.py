@@ -11,8 +11,8 @@ from billing import ledger
 from billing.ledger.kernel import Receipt, Reserve, Settle
 from billing.models import Usage
 from completions.providers.openai.usage import reported
-from tests.catalogs import make_price
-from tests.gateway_server import make_tenant
+from tests.kit.catalogs import make_price
+from tests.kit.live import make_tenant
 
 
 @pytest.mark.parametrize(

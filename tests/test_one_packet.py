@@ -8,31 +8,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from quantized.protocol import Protocol
+from tests.kit.transport import Client
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
 UNSIZED = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-class Client(asyncio.Transport):
-    """A client's end of the line: what was written, piece by piece."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.is_closed = False
-
-    def write(self, data: Any) -> None:
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
 
 
 def answered(app: Callable[[Send], Awaitable[None]], request: bytes = b"GET / HTTP/1.1\r\n\r\n") -> Client:

@@ -11,9 +11,10 @@ from openai import AsyncOpenAI
 from billing.ledger import balances
 from billing.oversight import verifier
 from billing.usage import receipts
-from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, WEATHER, Told
-from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
-from tests.sdk_answers import follow_up, streamed, told
+from tests.kit import MODEL
+from tests.kit.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, WEATHER, Told
+from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.sdk_answers import follow_up, streamed, told
 
 USAGE = {"include_usage": True}
 EXPECTED = {name: expected for name, (_, expected) in CONVERSATIONS.items()}

@@ -10,8 +10,8 @@ from completions import errors
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.routes import Route
+from tests.kit.openrouter_recordings import route
 from tests.kit.translators import adapter
-from tests.openrouter_recordings import route
 
 GENERIC = adapter("openai")
 

@@ -13,9 +13,10 @@ from openai.types.chat.chat_completion_chunk import ChoiceLogprobs as ChunkLogpr
 from pydantic import BaseModel
 
 from sandbox.server import SandboxServer
-from tests.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
-from tests.gateway_server import MODEL, Server, Tenant, start_server, wait_closed
-from tests.sdk_answers import follow_up, streamed, told
+from tests.kit import MODEL
+from tests.kit.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
+from tests.kit.live import Server, Tenant, start_server, wait_closed
+from tests.kit.sdk_answers import follow_up, streamed, told
 
 
 @pytest.fixture

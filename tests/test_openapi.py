@@ -17,7 +17,7 @@ from completions.chat.request import Fields
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.errors import InvalidRequest
 from quantized.documents import document
-from tests.conversations import CONVERSATIONS
+from tests.kit.conversations import CONVERSATIONS
 
 pytestmark = pytest.mark.django_db
 

@@ -27,7 +27,8 @@ from accounts import sessions
 from accounts.models import LogInThrottle, Membership, Organization
 from accounts.services import issue_key
 from quantized.documents import document
-from tests.gateway_server import MODEL, Server, Tenant, make_tenant, wait_closed
+from tests.kit import MODEL
+from tests.kit.live import Server, Tenant, make_tenant, wait_closed
 
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "12"))
 CHECKS = [

@@ -12,7 +12,7 @@ from completions.ask import Progress, Reported
 from completions.chat.answer import Choice, FunctionCall, Message, ToolCall
 from completions.dialects.base import Charge, Head
 from completions.dialects.openai_chat.answers import CompletionWriter, usage_view
-from tests import openrouter_recordings as recordings
+from tests.kit import openrouter_recordings as recordings
 from tests.kit.translators import adapter
 
 NULL = Raw(b"null")

@@ -8,7 +8,7 @@ import pytest
 from completions import errors
 from completions.providers.words import cleaned_message
 from completions.upstream.failure import UpstreamFailure
-from tests import openrouter_recordings as recordings
+from tests.kit import openrouter_recordings as recordings
 from tests.kit.translators import adapter
 
 

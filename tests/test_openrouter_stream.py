@@ -15,7 +15,7 @@ from completions.dialects.openai_chat.answers import ChunkWriter
 from completions.errors import InvalidRequest
 from completions.providers.base import StreamDecoder
 from completions.upstream.sse import SSEDecoder
-from tests import openrouter_recordings as recordings
+from tests.kit import openrouter_recordings as recordings
 from tests.kit.translators import adapter
 
 USAGE = Usage(prompt_tokens=254, completion_tokens=9, reasoning_tokens=4)

@@ -17,7 +17,7 @@ from billing.models import Entry, Operation, Wallet
 from billing.oversight import verifier
 from billing.statements import monthly
 from common.checks import Invalid
-from tests.cast import Cast, make_cast
+from tests.kit.cast import Cast, make_cast
 
 ABOVE = 10_000_000_001
 

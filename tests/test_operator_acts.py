@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Organization, User
 from billing.models import Entry, Operation, Wallet
-from tests.cast import Cast, make_cast
+from tests.kit.cast import Cast, make_cast
 
 pytestmark = pytest.mark.django_db
 

@@ -26,7 +26,7 @@ from billing.reconciliation.extra_charges import queue_extra
 from billing.usage.rollups import roll_up
 from completions.models import ServerProcess
 from quantized.operator import chart, first_page
-from tests.catalogs import make_provider
+from tests.kit.catalogs import make_provider
 
 pytestmark = pytest.mark.django_db
 MODEL = "openai/gpt-4.1-mini"

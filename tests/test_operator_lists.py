@@ -26,7 +26,7 @@ from billing.usage.receipts import generation_id
 from billing.usage.rollups import roll_up
 from completions.models import PriceChange, Provider, Route
 from quantized.operator import pages
-from tests.catalogs import make_provider, make_route
+from tests.kit.catalogs import make_provider, make_route
 
 pytestmark = pytest.mark.django_db
 # What people may write in the admin; everything else is looked at.

@@ -12,8 +12,8 @@ from django.urls import reverse
 from accounts.models import AuditEntry, User
 from completions.catalog import price_changes
 from completions.models import PriceChange, Route
-from tests.cast import make_cast
-from tests.catalogs import make_provider, make_route
+from tests.kit.cast import make_cast
+from tests.kit.catalogs import make_provider, make_route
 
 pytestmark = pytest.mark.django_db
 LATER = datetime(2100, 1, 2, 3, 4, tzinfo=UTC)

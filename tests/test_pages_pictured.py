@@ -1,5 +1,6 @@
 """The list of pages that are looked at (tests/browser/pages.py) is the map of addresses."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -8,9 +9,14 @@ from django.contrib import admin
 from django.urls import URLPattern, get_resolver, resolve
 
 from quantized.devstack.places import CHECKOUT
+from tests.browser import screenshots
 from tests.browser.pages import LISTS, NOT_PAGES, PAGES
 
-PICTURES = CHECKOUT / "docs" / "screenshots"
+PICTURES = CHECKOUT / "docs" / "pictures"
+DOCUMENTS = sorted((CHECKOUT / "docs").glob("*.md"))
+LOOKS = ("light", "dark", "phone")
+PICTURES_MAX = 8  # whoever clones the repository gets all that was ever kept
+PICTURES_BYTES_MAX = 500_000
 ANY = UUID(int=0)
 GIVEN: dict[str, Any] = {
     "key": ANY,
@@ -54,13 +60,18 @@ def test_every_list_of_the_admin_is_looked_at():
     assert registered == set(LISTS)
 
 
-def test_every_page_has_its_pictures_and_every_picture_its_page():
-    wanted = {f"{page.name}-{look}.png" for page in PAGES for look in ("light", "dark", "phone")}
-    assert len(wanted) == 3 * len(PAGES)
-    assert {path.name for path in PICTURES.glob("*.png")} == wanted
-    told = (PICTURES / "README.md").read_text()
-    assert [page.name for page in PAGES if f"| {page.name} |" not in told] == []
+def test_screenshots_are_taken_of_the_list_in_every_look():
+    (taken,) = [mark for mark in screenshots.test_picture.pytestmark if mark.name == "parametrize"]
+    assert taken.args == ("shown", PAGES)
+    assert [look for look, *_ in screenshots.LOOKS] == list(LOOKS)
+    listed = screenshots.listed()
+    assert [page.name for page in PAGES if f"| {page.name} |" not in listed] == []
 
 
-def test_the_pictures_are_small_enough_to_be_cloned():
-    assert sum(path.stat().st_size for path in PICTURES.iterdir()) < 15_000_000
+def test_the_pictures_in_the_documents_are_few_small_and_of_pages():
+    kept = {path.name for path in PICTURES.iterdir()}
+    assert kept <= {f"{page.name}-{look}.png" for page in PAGES for look in LOOKS}
+    shown = {name for page in DOCUMENTS for name in re.findall(r"\(pictures/([\w.-]+)\)", page.read_text())}
+    assert kept == shown
+    assert len(kept) <= PICTURES_MAX
+    assert sum(path.stat().st_size for path in PICTURES.iterdir()) <= PICTURES_BYTES_MAX

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -14,8 +14,8 @@ from billing.models import Usage, UsageHour, UsageRetention
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import partitions, receipts, report, rollups
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do, make_hold_id
+from tests.kit.books import Tenant, at_once, do, make_hold_id
+from tests.kit.clock import DatabaseClock
 
 FAR = datetime(2031, 5, 17, 12, 0, tzinfo=UTC)
 MAY, JUNE, JULY = date(2031, 5, 1), date(2031, 6, 1), date(2031, 7, 1)
@@ -67,7 +67,15 @@ def test_a_call_is_in_the_month_of_its_id(clock: DatabaseClock) -> None:
     assert (partition_of(last), partition_of(first)) == ("billing_usage_2031_05", "billing_usage_2031_06")
 
 
-@pytest.mark.parametrize("hold_id", [UUID(int=5), UUID(int=(1 << 128) - 1), uuid4(), make_hold_id(FAR)])
+@pytest.mark.parametrize(
+    "hold_id",
+    [
+        pytest.param(UUID(int=5), id="the first month there is"),
+        pytest.param(UUID(int=(1 << 128) - 1), id="the last one"),
+        pytest.param(UUID(int=7, version=4), id="no time in it"),
+        pytest.param(make_hold_id(FAR), id="a month without a partition"),
+    ],
+)
 def test_a_settlement_never_fails_for_a_missing_partition(clock: DatabaseClock, hold_id: UUID) -> None:
     alice = Tenant(1_000)
     do(alice.settle(alice.hold(50, hold_id=hold_id), 50))

@@ -11,9 +11,9 @@ from accounts.models import User
 from billing.credits import accounts, vouchers
 from billing.models import AutoTopUp, Dispute, Lot, Payment, StripeEvent, Voucher, VoucherBatch
 from billing.payments import auto_top_up
-from tests.ledger_cast import do
-from tests.stripe_cast import Buyer, receive
-from tests.stripe_server import StripeServer
+from tests.kit.books import do
+from tests.kit.stripe import Buyer, receive
+from tests.kit.stripe_server import StripeServer
 
 ROWS = [Payment, Dispute, StripeEvent, AutoTopUp, Lot, VoucherBatch, Voucher]
 

@@ -13,10 +13,10 @@ from billing import ledger
 from billing.models import Payment, StripeCustomer, StripeEvent
 from billing.oversight import verifier
 from billing.payments import auto_top_up, stripe_api
-from tests.gateway_server import Server, start_server
-from tests.ledger_cast import at_once, do
-from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
-from tests.stripe_server import SECRET_KEY, WEBHOOK_SECRET, Json, StripeServer, deliver, make_id
+from tests.kit.books import at_once, do
+from tests.kit.live import Server, start_server
+from tests.kit.stripe import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
+from tests.kit.stripe_server import SECRET_KEY, WEBHOOK_SECRET, Json, StripeServer, deliver, make_id
 
 ALL = TEN_USD_OF_CREDITS
 

@@ -13,7 +13,7 @@ from billing.models import Price
 from common.checks import Invalid
 from completions.catalog import price_changes
 from completions.models import PriceChange, Route
-from tests.catalogs import make_price, make_route
+from tests.kit.catalogs import make_price, make_route
 
 CHEAP = {"input": Decimal("0.40"), "output": Decimal("1.60")}
 DEAR = {"input": Decimal("0.50"), "output": Decimal("1.60"), "cache_read": Decimal("0.05")}

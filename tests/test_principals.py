@@ -30,8 +30,8 @@ from accounts.principals import (
 from accounts.services import issue_key, reactivate, revoke_key, suspend
 from accounts.sessions import renew
 from accounts.signing_keys import rotate
-from tests.cast import make_cast
-from tests.members import new_member, session_of
+from tests.kit.cast import make_cast
+from tests.kit.members import new_member, session_of
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY_ID, ORGANIZATION_ID, FAMILY_ID = UUID(int=1), UUID(int=2), UUID(int=3)

@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.gateway_server import Server, Tenant
+from tests.kit.live import Server, Tenant
 
 REQUEST = {
     "model": "openai/gpt-4.1-mini",

@@ -4,19 +4,17 @@ Only the host and the key are put in. Each is a process of its own, as on a call
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from billing.ledger import balances
-from tests.gateway_server import Server, Tenant
+from tests.kit import TESTS
+from tests.kit.examples import output
+from tests.kit.live import Server, Tenant
 
-EXAMPLES = Path(__file__).parent / "examples"
-TIMEOUT_S = 30
+EXAMPLES = TESTS / "examples"
 PARIS = "The capital of France is Paris.\n"
 
 
@@ -24,13 +22,6 @@ def printed(name: str, server: Server, tenant: Tenant) -> str:
     text = (EXAMPLES / name).read_text()
     assert text.count("https://api.quantized.us") == text.count("sk-quantized-YOUR-KEY") == 1
     return text.replace("https://api.quantized.us", server.origin).replace("sk-quantized-YOUR-KEY", tenant.api_key)
-
-
-def output(*command: str) -> str:
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "NO_PROXY": "*"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.client_programs import CLAUDE, run_once, why_no_python_clients, with_more
-from tests.conversations import (
+from tests.kit import MODEL
+from tests.kit.client_programs import CLAUDE, run_once, why_no_python_clients, with_more
+from tests.kit.conversations import (
     CONVERSATIONS,
     FRANCE,
     PARIS,
@@ -18,7 +19,7 @@ from tests.conversations import (
     WEATHER_REPORT,
     WORDS,
 )
-from tests.gateway_server import MODEL, Server, Tenant
+from tests.kit.live import Server, Tenant
 
 pytestmark = pytest.mark.skipif(bool(why_no_python_clients()), reason=why_no_python_clients())
 

@@ -21,7 +21,8 @@ from accounts.principals import RateLimits
 from accounts.services import issue_key
 from completions.calls.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
 from sandbox.server import SandboxServer
-from tests.gateway_server import MODEL, Server, Tenant, start_server
+from tests.kit import MODEL
+from tests.kit.live import Server, Tenant, start_server
 
 CALL_LIFE_S = 30
 NOWHERE = "redis://127.0.0.1:9"

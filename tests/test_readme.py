@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway_server import CHECKOUT, MODEL, Server, Tenant
-from tests.test_public_examples_as_printed import output
+from tests.kit import CHECKOUT, MODEL
+from tests.kit.examples import output
+from tests.kit.live import Server, Tenant
 
 README, API = CHECKOUT / "README.md", CHECKOUT / "docs" / "api.md"
 HOST, KEY = "http://127.0.0.1:8000", "sk-quantized-YOUR-KEY"

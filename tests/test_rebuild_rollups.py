@@ -13,8 +13,8 @@ from billing.models import AttemptHour, ProviderHour, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do
+from tests.kit.books import Tenant, at_once, do
+from tests.kit.clock import DatabaseClock
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -20,9 +20,9 @@ from completions.reconciliation import calls as reconciliation
 from completions.reconciliation.calls import Pass
 from completions.tasks import reconcile
 from sandbox.server import SandboxServer
-from tests.bills import failed_call, openrouter, serve, settled_call
-from tests.gateway_server import CHECKOUT
-from tests.ledger_cast import Tenant, at_once
+from tests.kit import CHECKOUT
+from tests.kit.books import Tenant, at_once
+from tests.kit.provider_calls import failed_call, openrouter, serve, settled_call
 
 COST = Decimal("0.019")  # USD: two credits, at 100 for a USD and a margin of 5 %
 COST_MICRO = 2_000_000

@@ -8,9 +8,9 @@ import pytest
 from billing.ledger import balances
 from billing.models import AutoTopUp, Dispute, Payment, StripeEvent
 from billing.payments import auto_top_up
-from tests.ledger_cast import do
-from tests.stripe_cast import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
-from tests.stripe_server import StripeServer
+from tests.kit.books import do
+from tests.kit.stripe import TEN_USD, TEN_USD_OF_CREDITS, Buyer, receive
+from tests.kit.stripe_server import StripeServer
 
 ALL = TEN_USD_OF_CREDITS
 CENT = ALL // TEN_USD

@@ -16,8 +16,8 @@ from billing.oversight import standing
 from billing.pricing.money import Usage as Tokens
 from billing.usage import figures, rollups
 from billing.usage.report import Span
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do, make_receipt
+from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.clock import DatabaseClock
 
 pytestmark = pytest.mark.django_db
 

@@ -12,8 +12,8 @@ from billing.models import Hold, Usage
 from billing.oversight import verifier
 from completions.models import IdempotentCall
 from sandbox.server import SandboxServer
-from tests.gateway_calls import PATH, chat
-from tests.gateway_server import Server, Tenant, make_tenant, start_server
+from tests.kit.calls import PATH, chat
+from tests.kit.live import Server, Tenant, make_tenant, start_server
 
 CALLERS = 24
 SHORT = "tokens=8 delay_ms=20"

@@ -14,9 +14,9 @@ from accounts.models import ApiKey, Membership, TokenFamily, User
 from accounts.principals import KEYS_CHANGED, Directory, Forbidden, Unauthenticated
 from accounts.services import issue_key, revoke_key, suspend
 from quantized.database import Listener, Reader
-from tests.cast import make_cast
-from tests.gateway_server import make_tenant
-from tests.members import new_member, session_of
+from tests.kit.cast import make_cast
+from tests.kit.live import make_tenant
+from tests.kit.members import new_member, session_of
 
 
 def by_the_service(key):

@@ -11,8 +11,8 @@ from billing.models import RollUpState, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do, make_receipt
+from tests.kit.books import Tenant, at_once, do, make_receipt
+from tests.kit.clock import DatabaseClock
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

@@ -71,9 +71,14 @@ def test_smoke_proves_one_charge_and_leaves_nothing_running(tmp_path: Path) -> N
     assert not socket_directory(tmp_path / "smoke").exists()
 
 
-def test_run_serves_until_it_is_told_to_stop_and_keeps_its_data(tmp_path: Path) -> None:
-    first = run_once(tmp_path, free_port())
-    second = run_once(tmp_path, free_port())
+@pytest.mark.timeout(300)  # two whole stacks, one after the other
+def test_run_serves_until_it_is_told_to_stop_or_a_process_dies_and_keeps_its_data(tmp_path: Path) -> None:
+    """The second run on the same data is ended by the death of its database: it ends all, and names what died."""
+    first, code, complaints = run_once(tmp_path, stop)
+    assert (code, complaints) == (0, "")
+    second, code, complaints = run_once(tmp_path, kill_the_database)
+    assert code == 1
+    assert complaints.startswith(f"quantized: postgres ended (code -9), see {tmp_path}/log/postgres.log:\n")
     kept = ("API key", "Operator", "Owner of Acme")
     assert [value(first, name) for name in kept] == [value(second, name) for name in kept]
     # Each run sends one completion and run_once another one, 2,400 micro-credits each.
@@ -81,7 +86,9 @@ def test_run_serves_until_it_is_told_to_stop_and_keeps_its_data(tmp_path: Path) 
     assert value(second, "credits_remaining") == "992800 micro-credits"
 
 
-def run_once(var: Path, port: int) -> list[str]:
+def run_once(var: Path, end: Callable[[Path, subprocess.Popen[str]], None]) -> tuple[list[str], int | None, str]:
+    """What it said, its exit code, and its complaints."""
+    port = free_port()
     with start("run", var, port) as process:
         try:
             lines = read_until(process, "Ctrl-C")
@@ -89,12 +96,21 @@ def run_once(var: Path, port: int) -> list[str]:
             answer = requests.post(curl[1], data=curl[-1], headers=headers_of(curl), timeout=30)
             assert answer.json()["usage"]["credits_used"] == 2400
             assert manage(var, "verifyledger")["violations"] == []
-        finally:
-            process.send_signal(signal.SIGTERM)
+            end(var, process)
             complaints = process.communicate(timeout=READY_WITHIN_S)[1]
-    assert (process.returncode, complaints) == (0, "")
+        finally:
+            if process.poll() is None:
+                process.terminate()
     assert not listens(port)
-    return lines
+    return lines, process.returncode, complaints
+
+
+def stop(var: Path, run: subprocess.Popen[str]) -> None:
+    run.send_signal(signal.SIGTERM)
+
+
+def kill_the_database(var: Path, run: subprocess.Popen[str]) -> None:
+    os.kill(int((var / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
 
 def headers_of(curl: list[str]) -> dict[str, str]:
@@ -108,15 +124,6 @@ def manage(var: Path, command: str) -> dict[str, Any]:
         [sys.executable, CHECKOUT / "manage.py", command, "--json"], env=env, capture_output=True, check=True
     )
     return dict(json.loads(answer.stdout))
-
-
-def test_a_process_that_dies_ends_the_run_and_is_named(tmp_path: Path) -> None:
-    with start("run", tmp_path, free_port()) as process:
-        read_until(process, "Ctrl-C")
-        os.kill(int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        complaints = process.communicate(timeout=READY_WITHIN_S)[1]
-    assert process.returncode == 1
-    assert complaints.startswith(f"quantized: postgres ended (code -9), see {tmp_path}/log/postgres.log:\n")
 
 
 # --- The database is brought up to date ----------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 from sandbox.app import Config
 from sandbox.calls import CALLS_MAX, Call, Journal
 from sandbox.server import SandboxServer
-from tests.sandbox_client import CAPITAL, MODEL, ask, chat, client, connect, refused, stream
+from tests.kit import MODEL
+from tests.kit.sandbox import CAPITAL, ask, chat, client, connect, refused, stream
 
 SLOW = "tokens=1000 delay_ms=20"
 

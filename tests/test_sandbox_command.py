@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
+from django.core.management import CommandError, call_command
 
-from tests.sandbox_client import MODEL, chat
+from tests.kit import CHECKOUT, MODEL
+from tests.kit.sandbox import chat
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 AUTHORIZED = {"authorization": "Bearer sk-or-test"}
 
 
@@ -70,10 +70,9 @@ def test_a_taken_port_is_one_clear_line() -> None:
 
 
 def test_a_default_that_cannot_be_read_is_one_clear_line() -> None:
-    with running("--port", "0", "--default", "speed=9") as process:
-        _, errors = process.communicate(timeout=10)
-    assert process.returncode == 1
-    assert errors == "CommandError: --default: Object contains unknown field `speed`\n"
+    with pytest.raises(CommandError) as refused:
+        call_command("sandbox", "--port", "0", "--default", "speed=9")
+    assert str(refused.value) == "--default: Object contains unknown field `speed`"
 
 
 def test_the_application_needs_no_settings_and_no_database() -> None:

@@ -1,15 +1,15 @@
 """docs/sandbox.md says what the code does: every directive, every fault, every default."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from sandbox import directives, faults, tokens
 from sandbox.directives import BadDirective, Directive
 from sandbox.openrouter.request import EFFORTS
+from tests.kit import CHECKOUT
 
-DOC = (Path(__file__).resolve().parents[1] / "docs" / "sandbox.md").read_text()
+DOC = (CHECKOUT / "docs" / "sandbox.md").read_text()
 
 
 def table(heading: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox import faults
 from sandbox.server import SandboxServer
-from tests.sandbox_client import Raw, chat, chunks, client, raw, said
+from tests.kit.sandbox import Raw, chat, chunks, client, raw, said
 
 BOTH = pytest.mark.parametrize("streamed", [False, True])
 TESTED = {

@@ -9,7 +9,8 @@ import pytest
 from openai import OpenAI
 
 from sandbox.server import SandboxServer
-from tests.sandbox_client import CAPITAL, MODEL, ask, chat, chunks, client, raw, said, stream, stream_text, user
+from tests.kit import MODEL
+from tests.kit.sandbox import CAPITAL, ask, chat, chunks, client, raw, said, stream, stream_text, user
 
 WEATHER = {
     "type": "function",

@@ -13,7 +13,8 @@ from sandbox import cards
 from sandbox.app import Config
 from sandbox.cards import ANY_MODEL, Card
 from sandbox.server import SandboxServer
-from tests.sandbox_client import CAPITAL, MODEL, ask, chat, client, refused, user
+from tests.kit import MODEL
+from tests.kit.sandbox import CAPITAL, ask, chat, client, refused, user
 
 PLAIN = Card(
     id="plain/text",

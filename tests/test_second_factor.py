@@ -12,7 +12,7 @@ from django.test import Client
 from accounts import second_factor, throttle
 from accounts.models import LogInThrottle
 from accounts.services import create_organization
-from tests.people import PASSWORD, app_code, is_logged_in, log_in, visible
+from tests.kit.people import PASSWORD, app_code, is_logged_in, log_in, visible
 
 SECRET = generate_totp_secret()
 WRONG = "This code is wrong, or it was used already."

@@ -14,7 +14,7 @@ from accounts.tasks import forget_old_tokens
 from billing.credits import lots
 from billing.credits.accounts import welcome
 from billing.models import Entry, Wallet
-from tests.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
+from tests.kit.people import PASSWORD, confirm, is_logged_in, log_in, sign_up, visible
 
 pytestmark = pytest.mark.django_db
 

@@ -3,7 +3,7 @@
 import pytest
 
 from completions.upstream.sse import EventTooLarge, SSEDecoder
-from tests import openrouter_recordings as recordings
+from tests.kit import openrouter_recordings as recordings
 
 
 def decoded(*chunks: bytes) -> list[bytes]:

@@ -20,8 +20,8 @@ from billing.statements.monthly import Line, ModelTotal
 from billing.usage import rollups
 from common.checks import Invalid
 from common.numbers import fixed_credits
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do
+from tests.kit.books import Tenant, do
+from tests.kit.clock import DatabaseClock
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)

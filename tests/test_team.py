@@ -11,7 +11,7 @@ from accounts import team
 from accounts.models import Invitation, Membership
 from accounts.services import add_member, create_user
 from common.checks import Invalid
-from tests.cast import make_cast
+from tests.kit.cast import make_cast
 
 
 def of(user, organization):

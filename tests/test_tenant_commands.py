@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from io import StringIO
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,11 +18,12 @@ from billing.credits import lots
 from billing.models import Wallet
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
-from tests.ledger_cast import Tenant
+from tests.kit import CHECKOUT
+from tests.kit.books import Tenant
 
 TOO_MUCH = 2**63
 MOST = "9223372036854775807 micro-credits"
-MANAGE = Path(__file__).parent.parent / "manage.py"
+MANAGE = CHECKOUT / "manage.py"
 
 
 def answer(*arguments: object) -> dict[str, Any]:
@@ -246,8 +246,9 @@ def test_a_command_that_works_exits_0_with_one_object_on_standard_output(process
     organization = UUID(json.loads(out)["organization"])
     assert Wallet.objects.get(pk=organization).posted == 0
     abandoned_holds.sweep()
-    code, out, err = run(process_environment, "verifyledger", "--json")
-    assert (code, err, json.loads(out)["violations"]) == (0, "", [])
+    out = StringIO()
+    call_command("verifyledger", "--json", stdout=out)
+    assert json.loads(out.getvalue())["violations"] == []
 
 
 def test_a_command_that_fails_exits_1_with_one_line_on_standard_error(process_environment: dict[str, str]) -> None:

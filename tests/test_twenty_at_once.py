@@ -14,10 +14,11 @@ from pyreqwest.client import ClientBuilder
 from billing.models import CreditRate, Entry, Hold, StripeEvent
 from billing.oversight import verifier
 from sandbox.server import SandboxServer
-from tests.gateway_server import MODEL, Server, Tenant
-from tests.ledger_cast import at_once
-from tests.stripe_cast import TEN_USD_OF_CREDITS, Buyer
-from tests.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer, deliver
+from tests.kit import MODEL
+from tests.kit.books import at_once
+from tests.kit.live import Server, Tenant
+from tests.kit.stripe import TEN_USD_OF_CREDITS, Buyer
+from tests.kit.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer, deliver
 
 MARGIN = "0.0625"  # of no other server's
 SLOW = json.dumps(

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from completions.upstream.client import Upstream, origin_of, public_authorities
 from completions.upstream.connection import UpstreamError
 from completions.upstream.request import UpstreamRequest
-from tests.gateway_server import free_port
+from quantized.devstack.processes import free_port
 
 REQUEST = UpstreamRequest("/chat", (("authorization", "Bearer sk"), ("content-type", "application/json")), b'{"a":1}')
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 
 from completions.models import Provider, Route
-from tests.canned_provider import CannedProvider, response
-from tests.catalogs import make_provider, make_route
-from tests.gateway_calls import ANSWER, ask, assert_error, chat, holds, post, shared_server, stream, usage_of, wallet
-from tests.gateway_server import free_port, make_tenant
+from tests.kit.calls import ANSWER, ask, assert_error, chat, holds, post, shared_server, stream, usage_of, wallet
+from tests.kit.canned_provider import CannedProvider, response
+from tests.kit.catalogs import make_provider, make_route
+from tests.kit.live import make_tenant
 
 UNAVAILABLE = (503, "provider_unavailable", "provider_unavailable", None)
 REFUSED = (400, "invalid_request_error")
@@ -37,7 +37,7 @@ def canned_provider():
 @pytest.fixture
 def impatient(server_environment, shared_servers, tmp_path_factory, canned_provider):
     """A server that waits for nobody long, and that also knows a canned provider and one that is not there."""
-    for name, origin in ((CANNED, canned_provider.origin), (NOWHERE, f"http://127.0.0.1:{free_port()}")):
+    for name, origin in ((CANNED, canned_provider.origin), (NOWHERE, "http://127.0.0.1:9")):  # the discard port
         if not Route.objects.filter(model_id=name).exists():
             fields = {"kind": Provider.Kind.OPENAI, "base_url": origin, "allow_plain_http": True}
             make_route(name, make_provider(name.replace("/", "-"), **fields))

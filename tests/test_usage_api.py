@@ -22,8 +22,8 @@ from billing.models import Entry, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do, make_receipt
+from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.clock import DatabaseClock
 
 pytestmark = pytest.mark.django_db
 

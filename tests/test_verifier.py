@@ -18,24 +18,14 @@ from billing.reconciliation import extra_charges
 from billing.reconciliation.extra_charges import charge_extra, queue_extra
 from billing.usage import rollups
 from common.invariants import EntryKey
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, do
+from tests.kit.books import Tenant, do
+from tests.kit.clock import DatabaseClock
+from tests.kit.tampering import drop_protection
+from tests.kit.tampering import tamper as tamper_more
 
 pytestmark = pytest.mark.django_db
 
 HALF_PAST_TEN = datetime(2026, 11, 18, 10, 30, tzinfo=UTC)
-# What stands in the way of somebody who tampers with the database itself.
-PROTECTION = """
-SET CONSTRAINTS ALL IMMEDIATE;
-ALTER TABLE billing_entry DISABLE TRIGGER USER, DROP CONSTRAINT entry_usage_takes_from_a_hold;
-ALTER TABLE billing_hold DISABLE TRIGGER USER, DROP CONSTRAINT hold_state_consistent,
-    DROP CONSTRAINT hold_charged_within_actual;
-ALTER TABLE billing_wallet DROP CONSTRAINT wallet_above_floor;
-ALTER TABLE billing_payment DISABLE TRIGGER USER;
-ALTER TABLE billing_voucher DISABLE TRIGGER USER;
-ALTER TABLE billing_lot DISABLE TRIGGER USER;
-DROP INDEX entry_call_charged_once;
-"""
 
 
 class World(NamedTuple):
@@ -76,15 +66,8 @@ def world() -> World:
 
 
 def tamper(sql: str, *params: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(PROTECTION)
+    drop_protection()
     tamper_more(sql, *params)
-
-
-def tamper_more(sql: str, *params: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        assert cursor.rowcount == 1, "the tampering hit nothing, or too much"
 
 
 def found() -> set[tuple[str, str]]:

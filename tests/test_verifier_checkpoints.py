@@ -1,7 +1,6 @@
 """Incremental runs of the verifier: from the last run that found everything right, and never past a violation."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,9 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from billing.models import MeterCheckpoint, VerifierRun, WalletCheckpoint
 from billing.oversight import verifier
 from billing.usage import rollups
-from tests.clock import DatabaseClock
-from tests.ledger_cast import Tenant, at_once, do, make_hold_id
-from tests.test_verifier import PROTECTION
+from tests.kit.books import Tenant, at_once, do, make_hold_id
+from tests.kit.clock import DatabaseClock
+from tests.kit.tampering import drop_protection, tamper
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 LONG_AGO = TEN - timedelta(days=3)
@@ -37,7 +36,7 @@ def alice(clock: DatabaseClock) -> Tenant:
     clock.set(TEN - timedelta(minutes=1))
     assert seen(incremental=False) == (0, 3)
     clock.set(TEN)
-    tamper_protection()
+    drop_protection()
     return tenant
 
 
@@ -58,17 +57,6 @@ def found() -> list[str]:
     result = verifier.run(incremental=True)
     assert result is not None
     return [violation.invariant for violation in result.violations]
-
-
-def tamper_protection() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(PROTECTION)
-
-
-def tamper(sql: str, *params: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        assert cursor.rowcount == 1
 
 
 def test_an_incremental_run_reads_what_is_new(clock: DatabaseClock, alice: Tenant) -> None:

@@ -18,8 +18,8 @@ from accounts.services import create_user
 from billing.credits import accounts, lots, vouchers
 from billing.models import Entry, Voucher, VoucherBatch
 from billing.oversight import verifier
-from tests.cast import Cast, make_cast
-from tests.ledger_cast import Tenant, at_once
+from tests.kit.books import Tenant, at_once
+from tests.kit.cast import Cast, make_cast
 
 WORTH = 500_000
 

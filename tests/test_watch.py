@@ -13,10 +13,10 @@ from billing.notices.models import Notification
 from billing.oversight import verifier, watch
 from billing.reconciliation import drift, losses
 from billing.reconciliation.extra_charges import queue_extra, waive_extra
-from tests.bills import settled_call
-from tests.ledger_cast import Tenant, at_once, do
-from tests.stripe_cast import Buyer, receive
-from tests.stripe_server import StripeServer
+from tests.kit.books import Tenant, at_once, do
+from tests.kit.provider_calls import settled_call
+from tests.kit.stripe import Buyer, receive
+from tests.kit.stripe_server import StripeServer
 
 COST = Decimal("0.019")
 TOMORROW = timedelta(days=1)

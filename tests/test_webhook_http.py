@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from billing.notices import webhook_http
 from billing.notices.webhook_http import Failed, Refused, post
-from tests import webhook_receiver
-from tests.webhook_receiver import Receiver, receiving, status
+from tests.kit import webhook_receiver
+from tests.kit.webhook_receiver import Receiver, receiving, status
 
 
 @pytest.fixture

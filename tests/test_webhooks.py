@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,12 +18,12 @@ from billing.notices import outbox, webhook_http, webhooks
 from billing.notices.models import Delivery, Notification, WebhookEndpoint
 from common import sealing
 from common.checks import Invalid
-from tests import webhook_receiver
-from tests.cast import Cast, make_cast
-from tests.ledger_cast import at_once
-from tests.webhook_receiver import Receiver, receiving, status
+from tests.kit import CHECKOUT, webhook_receiver
+from tests.kit.books import at_once
+from tests.kit.cast import Cast, make_cast
+from tests.kit.webhook_receiver import Receiver, receiving, status
 
-API = Path(__file__).resolve().parents[1] / "docs" / "api.md"
+API = CHECKOUT / "docs" / "api.md"
 PUBLIC = "https://hooks.example.com/x"
 PAYLOAD = {"threshold": 5_000_000, "available": 4_999_999, "reason": "Zażółć"}
 

@@ -20,8 +20,8 @@ from billing.ledger.spool import Spool
 from billing.ledger.writer import LedgerUnavailable, Writer
 from billing.models import Hold, Usage
 from billing.oversight import verifier
-from tests.gate import Gate
-from tests.ledger_cast import Tenant, hold_row, make_hold_id
+from tests.kit.books import Tenant, hold_row, make_hold_id
+from tests.kit.gate import Gate
 
 PATIENCE_S = 20.0
 KILLS = 15

@@ -29,6 +29,7 @@ from billing.ledger.kernel import (
     Void,
 )
 from billing.ledger.spool import Spool
+from billing.ledger.wire import Wire
 from billing.ledger.writer import LedgerUnavailable, Writer
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Settled",
     "Spool",
     "Void",
+    "Wire",
     "Writer",
     "execute",
     "post",

@@ -55,8 +55,8 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    def __init__(self, database_url: str, spool: Spool, *, queue_max: int) -> None:
-        self._wire = Wire(database_url)
+    def __init__(self, database_url: str, spool: Spool, *, queue_max: int, wire: Wire | None = None) -> None:
+        self._wire = wire or Wire(database_url)
         self._spool = spool
         self._queue_max = queue_max
         self._queue: deque[_Waiting] = deque()

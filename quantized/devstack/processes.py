@@ -120,9 +120,19 @@ class Processes:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody else is given for a minute, or half of it on macOS: time enough to start a server on it.
+
+    A connection to it is made and ended from the side that listened. While that side waits (TIME_WAIT), the system
+    hands the port out to nobody who asks for any, neither to listen nor to connect from; who names it, and sets
+    SO_REUSEADDR as servers do, gets it.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, 0))
+        listener.listen(1)
+        address = listener.getsockname()
+        with socket.create_connection(address), listener.accept()[0]:
+            return int(address[1])
 
 
 def require_free(port: int) -> None:

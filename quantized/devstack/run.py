@@ -25,7 +25,7 @@ from quantized.devstack.servers import start_servers
 WATCH_PAUSE_S = 0.5
 ANSWER_TIMEOUT_S = 60.0
 MANAGE = (sys.executable, str(CHECKOUT / "manage.py"))
-CELERY = (sys.executable, "-m", "celery", "-A", "quantized")
+CELERY = (sys.executable, "-m", "celery", "-A", "quantized.celery")
 ALONE = ("--without-mingle", "--without-gossip")  # there is no second worker to greet
 OPERATOR, OWNER = "operator@example.com", "alice@example.com"
 QUESTION = "What is the capital of France?"

@@ -19,9 +19,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, V
 
 from accounts.models import User
 from quantized.devstack.places import VAR
+from quantized.devstack.processes import free_port
 from tests.browser.pages import Shown
 from tests.browser.populated import Populated, populate
-from tests.gateway_server import Server, free_port
+from tests.kit.live import Server
 
 SEEN = VAR / "test" / "browser"
 SIGNUP_CREDIT_MICRO = 5_000_000

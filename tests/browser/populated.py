@@ -26,9 +26,9 @@ from billing.pricing import money
 from billing.usage import rollups
 from billing.usage.receipts import generation_id
 from completions.models import Route
-from tests.clock import DatabaseClock
-from tests.ledger_cast import make_hold_id, make_receipt
-from tests.people import PASSWORD
+from tests.kit.books import make_hold_id, make_receipt
+from tests.kit.clock import DatabaseClock
+from tests.kit.people import PASSWORD
 
 DAYS = 42
 CREDIT = 1_000_000

@@ -1,4 +1,4 @@
-"""`make screenshots`: every page, light, dark and on a phone, into docs/screenshots/ and a list of them.
+"""`make screenshots`: every page, light, dark and on a phone, into var/screenshots/ and a list of them.
 
 Runs as tests do, on their servers: `pytest tests/browser/screenshots.py`. A suite that is asked for everything does
 not collect it.
@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize
 
-from quantized.devstack.places import CHECKOUT
+from quantized.devstack.places import VAR
 from tests.browser.pages import PAGES, Shown
 from tests.browser.people import DESKTOP, PHONE, People
 from tests.browser.populated import Populated
 
-HERE = CHECKOUT / "docs" / "screenshots"
+HERE = VAR / "screenshots"
 COLOURS = 256  # of a picture's palette; there are few on a page
-HEIGHT_MAX = 2_400  # a long list goes on as it began
+HEIGHT_MAX = 2_400  # pixels; a long list goes on as it began
 LOOKS: tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...] = (
     ("light", "light", DESKTOP),
     ("dark", "dark", DESKTOP),
@@ -26,8 +26,8 @@ LOOKS: tuple[tuple[str, Literal["light", "dark"], ViewportSize], ...] = (
 )
 HEAD = """# How it looks
 
-Made by `make screenshots`, of a tenant with six weeks of calls. Not edited: run it again after a change of a page, and
-look at what it made.
+Made by `make screenshots`, of a tenant with six weeks of calls. Those that documents show are in docs/pictures/: copy a
+new one there after a change that is to be seen.
 """
 
 
@@ -35,7 +35,7 @@ look at what it made.
 def test_picture(shown: Shown, people: People, populated: Populated) -> None:
     page = people.opened(shown, populated)
     page.wait_for_load_state("networkidle")
-    HERE.mkdir(exist_ok=True)
+    HERE.mkdir(parents=True, exist_ok=True)
     for look, colours, size in LOOKS:
         people.look(page, shown, colours, size)
         keep(taken(page, size), f"{shown.name}-{look}.png")
@@ -56,7 +56,7 @@ def test_list_of_them() -> None:
     names = [f"{shown.name}-{look}.png" for shown in PAGES for look, *_ in LOOKS]
     for left_over in {path.name for path in HERE.glob("*.png")} - set(names):
         (HERE / left_over).unlink()
-    HERE.mkdir(exist_ok=True)
+    HERE.mkdir(parents=True, exist_ok=True)
     (HERE / "README.md").write_text(f"{HEAD}\n{listed()}")
 
 

@@ -6,9 +6,9 @@ from playwright.sync_api import Page, expect
 from accounts.models import AuditEntry, Organization, User
 from billing.models import Operation, Wallet
 from tests.browser.people import People
-from tests.dashboard import member
-from tests.gateway_server import Tenant
-from tests.people import PASSWORD
+from tests.kit.dashboard import member
+from tests.kit.live import Tenant
+from tests.kit.people import PASSWORD
 
 GRANT_MICRO = 20_000_000_000
 

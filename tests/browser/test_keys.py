@@ -7,8 +7,9 @@ from playwright.sync_api import Page, expect
 
 from accounts.models import ApiKey
 from tests.browser.people import People
-from tests.dashboard import member
-from tests.gateway_server import MODEL, Tenant
+from tests.kit import MODEL
+from tests.kit.dashboard import member
+from tests.kit.live import Tenant
 
 REVEALED = "[id=new-key]"
 

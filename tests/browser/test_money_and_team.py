@@ -6,9 +6,9 @@ from accounts.models import Membership
 from billing.credits import vouchers
 from billing.models import Wallet
 from tests.browser.people import Mailbox, People
-from tests.dashboard import member
-from tests.gateway_server import Tenant
-from tests.people import PASSWORD
+from tests.kit.dashboard import member
+from tests.kit.live import Tenant
+from tests.kit.people import PASSWORD
 
 
 def test_a_voucher_tops_up_the_balance_once(people: People, alice: Tenant):

@@ -7,8 +7,9 @@ from playwright.sync_api import expect
 from accounts.models import ApiKey, Organization
 from billing.models import Entry
 from tests.browser.people import People
-from tests.dashboard import member
-from tests.gateway_server import MODEL, Tenant, make_tenant, wait_closed
+from tests.kit import MODEL
+from tests.kit.dashboard import member
+from tests.kit.live import Tenant, make_tenant, wait_closed
 
 
 @pytest.fixture

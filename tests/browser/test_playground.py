@@ -6,8 +6,9 @@ from playwright.sync_api import Page, expect
 
 from billing.models import Entry, Usage
 from tests.browser.people import People
-from tests.dashboard import member
-from tests.gateway_server import MODEL, Tenant, wait_closed
+from tests.kit import MODEL
+from tests.kit.dashboard import member
+from tests.kit.live import Tenant, wait_closed
 
 
 def playground(people: People, tenant: Tenant) -> Page:

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from accounts.services import create_organization
 from tests.browser.people import Mailbox, People
-from tests.people import PASSWORD, app_code
+from tests.kit.people import PASSWORD, app_code
 
 SECURITY_KEY = {
     "protocol": "ctap2",

@@ -11,7 +11,7 @@ from accounts.models import Membership
 from billing.models import Usage
 from billing.oversight import verifier
 from tests.browser.people import Mailbox, People
-from tests.people import PASSWORD
+from tests.kit.people import PASSWORD
 
 
 def clipboard(page: Page) -> str:

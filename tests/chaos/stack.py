@@ -49,7 +49,7 @@ price = {{ input = 0.40, output = 1.60 }}
 """
 
 MANAGE = (sys.executable, str(CHECKOUT / "manage.py"))
-CELERY = (sys.executable, "-m", "celery", "-A", "quantized")
+CELERY = (sys.executable, "-m", "celery", "-A", "quantized.celery")
 COMMAND_TIMEOUT_S = 120.0
 # A call is over before its hold is, a hold before the test is.
 TIMES = {

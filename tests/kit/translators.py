@@ -13,7 +13,7 @@ from completions.providers.base import CONTEXT_TOKENS_MAX
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
 from completions.upstream.request import UpstreamRequest
-from tests import openrouter_recordings
+from tests.kit import openrouter_recordings
 
 ENDPOINT = "/v1/chat/completions"
 NOTHING_ASKED: Any = None  # readers look at the route alone
