@@ -40,17 +40,17 @@ smoke: $(INSTALLED) ## the same from an empty database, ends after one proven co
 	@$(BIN)/python -m quantized.devstack smoke
 
 test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite but for browser and chaos (SEED=... shuffles it)
-	$(PYTEST) $(AT_ONCE) --ignore tests/browser --ignore tests/test_chaos.py
+	$(PYTEST) $(AT_ONCE) --ignore tests/browser --ignore tests/chaos
 
 test-browser: $(INSTALLED) ## what people do and see, in Chromium: flows, axe on every page, the keyboard
 	$(PYTEST) tests/browser
 
 test-chaos: $(INSTALLED) ## every kind of blow once, under load: the short form of `make chaos`
-	$(PYTEST) tests/test_chaos.py
+	$(PYTEST) tests/chaos
 
 test-long: $(INSTALLED) ## many more random ledger programs, and requests against the OpenAPI document (EXAMPLES=300)
-	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout 3600 tests/test_ledger_model.py tests/test_money.py
-	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(PYTEST) --timeout 3600 tests/test_openapi_conformance.py
+	HYPOTHESIS_PROFILE=long $(PYTEST) --timeout 3600 tests/books/test_ledger_model.py tests/pure/test_money.py
+	CONFORMANCE_EXAMPLES=$(or $(EXAMPLES),300) $(PYTEST) --timeout 3600 tests/live/test_openapi_conformance.py
 
 chaos: $(INSTALLED) ## processes, servers, providers and clients die under load; nothing is lost (SECONDS=240 SEED=...)
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),240) $(if $(SEED),--seed $(SEED))
@@ -64,7 +64,7 @@ check: $(INSTALLED) ## format, lint, types, migrations, import directions, produ
 	@$(AS_PRODUCTION) $(BIN)/python -m mypy
 	@$(AS_PRODUCTION) $(BIN)/python -W 'ignore:Got an error checking' manage.py makemigrations --check --dry-run
 	@$(AS_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(PYTEST) -q tests/test_rooms.py
+	$(PYTEST) -q tests/house
 
 format: $(INSTALLED) ## write the code as `make check` wants it
 	$(BIN)/python -m ruff format .

@@ -19,7 +19,8 @@ from quantized.operator import look
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# First words of addresses that are not the admin's; tests/test_operator_site.py compares them with the URL map.
+# First words of addresses that are not the admin's. tests/pages/operator/test_operator_site.py compares them with the
+# URL map.
 TAKEN_PATHS = frozenset(
     (
         *(

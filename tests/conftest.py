@@ -36,11 +36,6 @@ LIVE = "live"  # the suffix of the database where tests commit
 # Files are handed out one by one, to whichever worker is free; those of the long folders go first, so that no worker
 # is left with one of them at the end.
 LONG_FOLDERS = ("processes", "clients", "live")
-PROCESS_FILES = {  # the future folder `processes`
-    *("test_crash.py", "test_dependencies_away.py", "test_devstack.py", "test_ledger_processes.py"),
-    *("test_rate_limits.py", "test_restart.py", "test_run.py", "test_serve.py", "test_two_servers.py"),
-    "test_sandbox_command.py",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -142,7 +137,7 @@ def shuffle(items: list[pytest.Item], seed: str) -> None:
 
 
 def rank(file: Path) -> int:
-    folder = "processes" if file.name in PROCESS_FILES else file.relative_to(TESTS).parts[0]
+    folder = file.relative_to(TESTS).parts[0]
     return LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = next(parent for parent in Path(__file__).resolve().parents if (parent / "manage.py").exists())
+from tests.kit import CHECKOUT
 
 FLOORS = (
     "common",
@@ -30,8 +30,9 @@ FLOORS = (
     "completions.errors",
     "completions.decoding",
     "completions.upstream",
-    "completions.chat",
     "completions.routes",
+    "completions.ask",
+    "completions.chat",
     "completions.providers",
     "completions.dialects",
     "completions.calls",

@@ -1,7 +1,7 @@
 """Two price classes from the catalog file to the receipt, for a checkout whose table has their two lines more.
 
-Run by test_price_classes.py as a process of its own: `python -m tests.new_price_class`. Says what it saw as JSON and
-leaves the database as it was.
+Run by test_price_classes.py as a process of its own: `python -m tests.kit.new_price_class`. Says what it saw as JSON
+and leaves the database as it was.
 """
 
 import json

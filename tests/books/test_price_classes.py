@@ -24,7 +24,6 @@ from completions.models import CAPABILITIES, PRICED_CAPABILITIES
 from tests.catalogs import make_route
 from tests.ledger_cast import Tenant
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 TWO_LINES = """\
     PriceClass(name="characters", unit="each", counted_as="characters", label="Characters", capability="speech"),
     PriceClass(name="video_input", unit="token", part_of="input", counted_as="video_tokens", label="Video in"),
@@ -237,7 +236,7 @@ def test_a_new_class_is_a_line_of_the_table(
     checkout_with_two_classes_more: Path, process_environment: dict[str, str]
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.new_price_class"],
+        [sys.executable, "-m", "tests.kit.new_price_class"],
         cwd=checkout_with_two_classes_more,
         env=process_environment,
         capture_output=True,

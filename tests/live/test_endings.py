@@ -214,7 +214,7 @@ def test_drained(server, upstream, alice, drains, directive, mark):
 
 
 def test_drained_while_blocked_in_send(server, upstream, live_db, models):
-    """Cancelled there: tests/test_disconnects.py."""
+    """Cancelled there: tests/live/test_disconnects.py."""
     tenant, way = make_tenant(100_000_000), Way("openrouter", "drain", models["openrouter", "drain"])
     answer = {"max_tokens": 16_384, "logprobs": True, "top_logprobs": 20}
     with way.stream(server, tenant, "tokens=8192", **answer):
