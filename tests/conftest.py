@@ -29,8 +29,8 @@ from quantized.devstack.servers import start_servers
 
 TESTS = Path(__file__).parent
 RUNS = VAR / "test"
-PROCESSES = pytest.StashKey[Processes]()
 NOWHERE = "http://127.0.0.1:9"  # the discard port: no test reaches a provider by accident
+PROCESSES = pytest.StashKey[Processes]()
 LIVE = "live"  # the suffix of the database where tests commit
 
 # Files are handed out one by one, to whichever worker is free; those of the long folders go first, so that no worker

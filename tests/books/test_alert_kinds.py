@@ -17,9 +17,9 @@ from billing.notices.kinds.base import AlertKind, Crossing
 from billing.notices.letter import Letter, Payload
 from billing.notices.models import AlertRule
 from quantized.devstack.places import CHECKOUT
-from tests.dashboard import browser, text
-from tests.ledger_cast import Tenant
-from tests.webhook_receiver import receiving
+from tests.kit.books import Tenant
+from tests.kit.dashboard import browser, text
+from tests.kit.webhook_receiver import receiving
 
 pytestmark = pytest.mark.django_db
 

@@ -21,15 +21,15 @@ from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTALS, total_of
 from completions.catalog.loader import load_catalog
 from completions.models import CAPABILITIES, PRICED_CAPABILITIES
-from tests.catalogs import make_route
-from tests.ledger_cast import Tenant
+from tests.kit import CHECKOUT
+from tests.kit.books import Tenant
+from tests.kit.catalogs import make_route
 
 TWO_LINES = """\
     PriceClass(name="characters", unit="each", counted_as="characters", label="Characters", capability="speech"),
     PriceClass(name="video_input", unit="token", part_of="input", counted_as="video_tokens", label="Video in"),
 )
 """
-
 
 # --- The table ------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def test_the_kit_stands_on_nothing_else_of_the_tests() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tests.processes.test_run.served", "tests.processes.test_run", "tests.live.test_run.served", ".test_run.served"],
+    ["tests.test_any.served", "tests.test_any", "tests.live.test_any.served", ".test_any.served"],
 )
 def test_a_test_is_known_by_its_name(name: str) -> None:
     assert is_of_a_test(name)

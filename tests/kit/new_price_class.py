@@ -33,7 +33,7 @@ from quantized.dashboard import activity, models  # noqa: E402
 from quantized.documents import document  # noqa: E402
 from quantized.operator import books  # noqa: E402
 from quantized.operator.prices import PriceForm  # noqa: E402
-from tests.ledger_cast import make_hold_id  # noqa: E402
+from tests.kit.books import make_hold_id  # noqa: E402
 
 MODEL = "acme/speaker"
 CATALOG = """

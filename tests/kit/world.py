@@ -74,6 +74,7 @@ class PlayedUpstream:
 
     def __init__(self) -> None:
         self.requests: list[UpstreamRequest] = []
+        self.at_open: Callable[[], object] = lambda: None  # called when a provider is about to be asked
         self.answers(OPENROUTER.whole.partition(b"\r\n\r\n")[2])
 
     def answers(self, body: bytes, status: int = 200) -> None:
@@ -83,24 +84,26 @@ class PlayedUpstream:
         self._played = PlayedAnswer(200, pieces, is_event_stream=True)
 
     def open(self, _base_url: str, request: UpstreamRequest) -> PlayedAnswer:
+        self.at_open()
         self.requests.append(request)
         return self._played
 
 
 class PlayedWire:
-    """Commits at once, in memory; `commands` are what was committed."""
+    """Commits at once, in memory; `commands` are what was committed, `outcomes` what becomes of a kind of them."""
 
     connected = True
 
     def __init__(self) -> None:
         self.commands: list[AnyCommand] = []
+        self.outcomes: dict[type, Outcome] = {}
 
     async def connect(self) -> None: ...
     async def disconnect(self) -> None: ...
 
     async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
         self.commands += commands
-        return [outcome(command) for command in commands]
+        return [self.outcomes.get(type(command)) or outcome(command) for command in commands]
 
 
 def outcome(command: AnyCommand) -> Outcome:

@@ -168,6 +168,7 @@ def test_the_receipt_says_what_the_completion_said(api: httpx.Client, alice: Ten
     assert told == {
         "object": "generation",
         "id": completion["id"],
+        "endpoint": "/v1/chat/completions",
         "model": MODEL,
         "provider": "openrouter",
         "status": "settled",

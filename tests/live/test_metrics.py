@@ -16,7 +16,7 @@ from billing.oversight import heartbeats, verifier
 from billing.usage import partitions, rollups
 from quantized.metrics import refusal_status
 from tests.kit import MODEL
-from tests.kit.calls import chat
+from tests.kit.calls import PATH, chat
 from tests.kit.live import Server, Tenant, make_tenant, start_server
 
 Lines = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -92,12 +92,12 @@ def test_every_call_is_counted_once_whichever_process_served_it(pair: Server, al
         return value(lines, name, **labels) - value(before, name, **labels)
 
     used = Usage.objects.filter(wallet_id=alice.organization_id)
-    assert grown("quantized_calls_total", outcome="ok", **labels) == 21
+    assert grown("quantized_calls_total", outcome="ok", endpoint=PATH, **labels) == 21
     assert grown("quantized_charged_microcredits_total", **labels) == sum(row.charged for row in used)
     assert grown("quantized_tokens_total", kind="prompt", **labels) == sum(row.prompt_tokens for row in used)
     assert grown("quantized_tokens_total", kind="completion", **labels) == sum(row.completion_tokens for row in used)
-    assert grown("quantized_http_answers_total", status="200") == 21
-    assert grown("quantized_http_answers_total", status="402") == 1
+    assert grown("quantized_http_answers_total", endpoint=PATH, status="200") == 21
+    assert grown("quantized_http_answers_total", endpoint=PATH, status="402") == 1
     assert grown("quantized_attempts_total", provider="openrouter", outcome="ok") == 21
     for histogram in ("quantized_call_seconds", "quantized_first_token_seconds"):
         assert grown(f"{histogram}_count", provider="openrouter") == 21
@@ -146,7 +146,7 @@ def test_a_dead_process_leaves_its_counts_and_takes_its_gauges(mortal: Server, a
     for _ in range(10):
         assert call(mortal, alice).status_code == 200
     labels = {"provider": "openrouter", "model": MODEL, "outcome": "ok"}
-    eventually(mortal, "quantized_calls_total", 10, **labels)
+    eventually(mortal, "quantized_calls_total", 10, endpoint=PATH, **labels)
     eventually(mortal, "quantized_processes", 2)
     time.sleep(2)  # both have written down what they counted
     [shared] = tmp_path.glob("quantized-metrics-*")
@@ -154,7 +154,7 @@ def test_a_dead_process_leaves_its_counts_and_takes_its_gauges(mortal: Server, a
     os.kill(int(first.name.split("-")[0]), signal.SIGKILL)
     eventually(mortal, "quantized_processes", 1)
     lines = eventually(mortal, "quantized_processes", 2)  # the supervisor has started another one
-    assert value(lines, "quantized_calls_total", **labels) == 10
+    assert value(lines, "quantized_calls_total", endpoint=PATH, **labels) == 10
     mortal.stop()
     assert list(tmp_path.glob("quantized-metrics-*")) == []
 

@@ -12,6 +12,7 @@ from rest_framework import exceptions as drf
 from accounts.principals import Forbidden, Unauthenticated
 from completions import errors
 from completions.api import border
+from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 
 CONTRACT = [
     (errors.InvalidRequest("No."), 400, "invalid_request_error", "invalid_request"),
@@ -125,7 +126,7 @@ def test_a_request_that_may_have_been_charged_says_do_not_retry() -> None:
 
 
 def test_stream_failure_is_one_event() -> None:
-    assert errors.STREAM_FAILURE_EVENT == (
+    assert STREAM_FAILURE_EVENT == (
         b'data: {"error":{"message":"The upstream provider failed while answering.","type":"upstream_error",'
         b'"param":null,"code":"provider_error"}}\n\n'
     )

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from billing.ledger import Receipt, Settle, Settled, Void
+from billing.ledger import Attempt, Receipt, Settle, Settled, Void
 from billing.pricing.money import Usage
 from common.histogram import Histogram
 from completions.calls.call import Call
@@ -25,14 +25,15 @@ from quantized.metrics import (
     tokens_of,
 )
 
+ASK = SimpleNamespace(endpoint="/v1/chat/completions")
 USED = Usage(prompt_tokens=100, cached_tokens=7, completion_tokens=20, reasoning_tokens=3)
 
 
 def call(*attempts: tuple[str, str], outcome: str = "", provider: str = "sandbox", **given: Any) -> Call:
-    tried = [{"provider": name, "outcome": how, "milliseconds": 1} for name, how in attempts]
+    tried = [Attempt(name, how, 1) for name, how in attempts]
     route = SimpleNamespace(provider=SimpleNamespace(name=provider), model="echo")
     named = {"elapsed_ms": 800, "first_token_ms": 300} | given
-    return cast(Call, SimpleNamespace(route=route, outcome=outcome, attempts=tried, **named))
+    return cast(Call, SimpleNamespace(ask=ASK, route=route, outcome=outcome, attempts=tried, **named))
 
 
 def settle(charged: int) -> tuple[Settle, Settled]:
@@ -58,7 +59,7 @@ def test_a_call_is_counted_with_its_tokens_and_credits() -> None:
     metrics.ended(call(("sandbox", "ok"), outcome="client_left"), *settle(7))
     metrics.ended(call(("sandbox", "unavailable"), outcome="unavailable", first_token_ms=None), *void())
     counted = {key: series.calls for key, series in metrics.calls.items()}
-    assert counted == {("sandbox", "echo", how): 1 for how in ("ok", "client_left", "unavailable")}
+    assert counted == {("sandbox", "echo", how, ASK.endpoint): 1 for how in ("ok", "client_left", "unavailable")}
     assert charged_by(metrics) == {("sandbox", "echo"): 57}
     kinds = {"prompt": 200, "cached": 14, "completion": 40, "reasoning": 6}
     assert tokens_of(metrics) == {("sandbox", "echo", kind): number for kind, number in kinds.items()}
@@ -86,7 +87,7 @@ def test_an_observation_at_a_bound_is_within_it() -> None:
 
 def counts(calls: int, streams: int, buckets: list[int]) -> Counts:
     return Counts(
-        [Sample("quantized_calls", ("sandbox", "echo", "ok"), calls)],
+        [Sample("quantized_calls", ("sandbox", "echo", "ok", ASK.endpoint), calls)],
         [Distribution("quantized_call_seconds", ("sandbox",), [0.1, 1.0], buckets, 2.5)],
         [Sample("quantized_open_streams", (), streams), Sample("quantized_processes", (), 1)],
     )
@@ -94,7 +95,7 @@ def counts(calls: int, streams: int, buckets: list[int]) -> Counts:
 
 def test_processes_are_added_up() -> None:
     found = lines(exposition([counts(3, 1, [1, 1, 1]), counts(4, 2, [2, 0, 2])], []))
-    assert found["quantized_calls_total", ("echo", "ok", "sandbox")] == 7
+    assert found["quantized_calls_total", (ASK.endpoint, "echo", "ok", "sandbox")] == 7
     assert found["quantized_open_streams", ()] == 3
     assert found["quantized_processes", ()] == 2
     bucket = "quantized_call_seconds_bucket"
@@ -132,5 +133,5 @@ def test_every_figure_is_one_that_is_described() -> None:
 
 
 def test_a_label_is_escaped() -> None:
-    odd = Counts([Sample("quantized_calls", ('a"b', "c\\d\ne", "ok"), 1)], [], [])
-    assert lines(exposition([odd], []))["quantized_calls_total", ("c\\d\ne", "ok", 'a"b')] == 1
+    odd = Counts([Sample("quantized_calls", ('a"b', "c\\d\ne", "ok", ASK.endpoint), 1)], [], [])
+    assert lines(exposition([odd], []))["quantized_calls_total", (ASK.endpoint, "c\\d\ne", "ok", 'a"b')] == 1

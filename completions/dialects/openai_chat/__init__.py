@@ -7,7 +7,7 @@ from completions.chat.ask import ask_of
 from completions.dialects.base import AnswerWriter, Head
 from completions.dialects.openai_chat.answers import ChunkWriter, CompletionWriter
 from completions.dialects.openai_chat.schema import parse_chat
-from completions.errors import GatewayError, error_bytes
+from completions.errors import GatewayError, InvalidJson, error_bytes
 
 
 class OpenAIChat:
@@ -20,6 +20,8 @@ class OpenAIChat:
         return headers.get("HTTP_AUTHORIZATION")
 
     def parse(self, body: bytes) -> Ask:
+        if not body:
+            raise InvalidJson("The request body is empty; send a JSON object.")
         return ask_of(parse_chat(body), self.path)
 
     def writer(self, ask: Ask, head: Head, written: bytes = b"") -> AnswerWriter:

@@ -6,7 +6,6 @@ from msgspec import Raw
 from completions.chat.request import Chat, Fields
 from completions.decoding import Words, refused
 from completions.dialects.openai_chat.words import HINTS, RULES
-from completions.errors import InvalidJson
 
 WORDS = Words(Fields.__struct_fields__, RULES, HINTS)
 _fields_decoder = msgspec.json.Decoder(Fields)
@@ -15,8 +14,6 @@ _raw_decoder = msgspec.json.Decoder(dict[str, Raw])
 
 def parse_chat(body: bytes) -> Chat:
     """Raises a leaf of `errors.InvalidRequest`, and nothing else, whatever the bytes are."""
-    if not body:
-        raise InvalidJson("The request body is empty; send a JSON object.")
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into strings it passes over

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from django.conf import LazySettings
 
 from accounts.principals import Principal, RateLimits
 from billing import ledger
-from billing.ledger.spool import Spool
+from billing.ledger import Spool, Wire
+from billing.ledger.kernel import AnyCommand, Outcome
 from billing.models import Entry, Hold, Usage
-from completions.calls.buffer import Events
 from completions.calls.idempotency import Claim, Idempotency
-from completions.dialects.openai_chat.schema import parse_chat
+from completions.calls.sinks import Sink, Streamed, Whole
+from completions.dialects import OPENAI_CHAT
+from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 from completions.errors import (
-    STREAM_FAILURE_EVENT,
     IdempotencyInProgress,
     InsufficientCredits,
     LedgerUnavailable,
@@ -27,6 +28,7 @@ from completions.errors import (
     ServerStopping,
 )
 from completions.models import IdempotentCall, Provider
+from completions.routes import Catalog, Route
 from quantized.database import Reader
 from quantized.runtime import Runtime
 from sandbox.server import SandboxServer
@@ -53,10 +55,12 @@ def tenant(url: str) -> Tenant:
 
 
 @asynccontextmanager
-async def gate_and_runtime(url: str, settings: LazySettings) -> AsyncIterator[tuple[Gate, Runtime]]:
+async def gate_and_runtime(
+    url: str, settings: LazySettings, wire: Callable[[str], Wire] = Wire
+) -> AsyncIterator[tuple[Gate, Runtime]]:
     async with Gate(url) as gate:
         settings.DATABASE_URL = gate.url
-        runtime = Runtime()
+        runtime = Runtime(wire=wire(gate.url))
         await runtime.start()
         yield gate, runtime
 
@@ -68,12 +72,38 @@ async def stream(
     *,
     limits: RateLimits | None = None,
     fields: dict[str, Any] | None = None,
-    **more: Any,
-) -> Events:
-    body = parse_chat(json.dumps(chat(directive, stream=True, **(fields or {}))).encode())
+    claim: Claim | None = None,
+) -> Streamed:
+    sink = Streamed(OPENAI_CHAT, runtime.gateway.stream_times)
+    body = chat(directive, stream=True, **(fields or {}))
+    await serve(runtime, tenant, body, sink, limits, claim)
+    return sink
+
+
+async def complete(runtime: Runtime, tenant: Tenant, directive: str) -> bytes:
+    sink = Whole(OPENAI_CHAT)
+    await serve(runtime, tenant, chat(directive), sink)
+    return sink.body
+
+
+async def serve(
+    runtime: Runtime,
+    tenant: Tenant,
+    body: dict[str, Any],
+    sink: Sink,
+    limits: RateLimits | None = None,
+    claim: Claim | None = None,
+) -> None:
     principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, limits)
-    leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    return await runtime.gateway.stream(principal, body, None, leaving, **more)
+    await runtime.gateway.serve(principal, OPENAI_CHAT.parse(json.dumps(body).encode()), None, claim, sink)
+
+
+async def all_ended(runtime: Runtime) -> None:
+    for _ in range(500):
+        if not runtime.gateway.running:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a call goes on")
 
 
 def test_a_stop_while_the_database_is_away_spools_the_running_calls(
@@ -81,8 +111,8 @@ def test_a_stop_while_the_database_is_away_spools_the_running_calls(
 ) -> None:
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (gate, runtime):
-            events = await stream(runtime, tenant, "tokens=64 delay_ms=500")
-            await anext(aiter(events))
+            sink = await stream(runtime, tenant, "tokens=64 delay_ms=500")
+            await anext(aiter(sink.buffer))
             await gate.shut()
             await asyncio.wait_for(runtime.close(), PATIENCE_S)
 
@@ -142,9 +172,9 @@ def test_half_an_answer_is_not_stored_when_the_server_stops(url: str, settings: 
         async with gate_and_runtime(url, settings) as (_, runtime):
             claim = await runtime.gateway.idempotency.claim(tenant.organization_id, "stop", b"f")
             assert isinstance(claim, Claim)
-            events = await stream(runtime, tenant, "tokens=64 delay_ms=500", claim=claim)
-            await anext(aiter(events))
-            events.leave()
+            sink = await stream(runtime, tenant, "tokens=64 delay_ms=500", claim=claim)
+            await anext(aiter(sink.buffer))
+            sink.leave()
             await asyncio.wait_for(runtime.close(), PATIENCE_S)
 
     asyncio.run(story())
@@ -154,13 +184,17 @@ def test_half_an_answer_is_not_stored_when_the_server_stops(url: str, settings: 
 
 
 def test_whatever_stops_a_call_before_its_provider_frees_its_claim(
-    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    url: str, settings: LazySettings, tenant: Tenant
 ) -> None:
+    class Broken(Catalog, frozen=True):
+        def resolve(self, model: str, provider: str | None = None) -> tuple[Route, ...]:
+            raise ZeroDivisionError
+
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (_, runtime):
             claim = await runtime.gateway.idempotency.claim(tenant.organization_id, "bug", b"f")
             assert isinstance(claim, Claim)
-            monkeypatch.setattr("completions.calls.gateway.estimate_prompt_tokens", lambda _: 1 / 0)
+            runtime.terms.catalog = Broken({})
             with pytest.raises(ZeroDivisionError):
                 await stream(runtime, tenant, "", claim=claim)
             await runtime.close()
@@ -169,28 +203,23 @@ def test_whatever_stops_a_call_before_its_provider_frees_its_claim(
     assert not IdempotentCall.objects.filter(organization_id=tenant.organization_id).exists()
 
 
-def test_a_settlement_that_fails_gives_the_keys_place_back(
-    url: str, settings: LazySettings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(batch: Any, *_: Any) -> None:
-        raise ValueError
+def test_a_settlement_that_fails_gives_the_keys_place_back(url: str, settings: LazySettings, tenant: Tenant) -> None:
+    class Refusing(Wire):
+        async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
+            if any(isinstance(command, ledger.Settle) for command in commands):
+                raise ValueError
+            return await super().transact(commands)
 
-    async def story() -> list[tuple[Any, ...]]:
-        async with gate_and_runtime(url, settings) as (_, runtime):
-            released: list[tuple[Any, ...]] = []
-
-            async def release(*told: Any) -> None:
-                released.append(told)
-
-            monkeypatch.setattr(runtime.gateway._limiter, "release", release)
-            monkeypatch.setattr("billing.ledger.kernel._settle", refused)
-            events = await stream(runtime, tenant, "", limits=RateLimits(concurrency=1))
-            async for _ in events:
-                pass
+    async def story() -> list[bytes]:
+        async with gate_and_runtime(url, settings, Refusing) as (_, runtime):
+            told = []
+            for _ in range(2):  # the second would be refused, if the first had kept its place
+                sink = await stream(runtime, tenant, "", limits=RateLimits(concurrency=1))
+                told.append(b"".join([part async for part in sink.buffer]))
             await runtime.close()
-            return released
+            return told
 
-    assert len(asyncio.run(story())) == 1
+    assert [said.endswith(STREAM_FAILURE_EVENT) for said in asyncio.run(story())] == [True, True]
 
 
 def test_a_hold_covers_every_route_also_where_the_wallet_lowers_the_bound(
@@ -226,9 +255,8 @@ def test_a_client_who_takes_nothing_for_long_has_left(
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (_, runtime):
             await stream(runtime, tenant, "tokens=64 delay_ms=10")
-            running = list(runtime.gateway._running)
-            done, _ = await asyncio.wait(running, timeout=5)
-            assert len(done) == 1, "the call waits for its client"
+            assert runtime.gateway.running == 1
+            await all_ended(runtime)
             await runtime.close()
 
     asyncio.run(story())
@@ -242,8 +270,8 @@ def test_a_provider_that_drips_does_not_outlive_its_hold(url: str, settings: Laz
 
     async def story() -> list[bytes]:
         async with gate_and_runtime(url, settings) as (_, runtime):
-            events = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
-            told = [part async for part in events]
+            sink = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
+            told = [part async for part in sink.buffer]
             await runtime.close()
             return told
 
@@ -263,9 +291,7 @@ def test_a_call_that_takes_too_long_before_its_first_word_is_a_503_and_free(
 
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (_, runtime):
-            principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, None)
-            whole = parse_chat(json.dumps(chat(directive)).encode())
-            for answer in (stream(runtime, tenant, directive), runtime.gateway.complete(principal, whole, None)):
+            for answer in (stream(runtime, tenant, directive), complete(runtime, tenant, directive)):
                 with pytest.raises(ProviderUnavailable, match="took longer than a call may"):
                     await answer
             await runtime.close()
@@ -284,13 +310,12 @@ def test_a_stream_is_drained_for_a_while_and_then_let_go(
 
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (_, runtime):
-            events = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
-            await anext(aiter(events))
-            events.leave()
+            sink = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
+            await anext(aiter(sink.buffer))
+            sink.leave()
             await asyncio.sleep(0.1)
             assert sandbox.calls[0].disconnected_at is None
-            await asyncio.wait(list(runtime.gateway._running), timeout=5)
-            assert not runtime.gateway._running
+            await all_ended(runtime)
             await runtime.close()
 
     try:
@@ -310,15 +335,13 @@ def test_a_call_that_was_answered_when_the_server_must_go_is_told_and_spooled(
 
     async def story() -> None:
         async with gate_and_runtime(url, settings) as (gate, runtime):
-            principal = Principal(tenant.organization_id, tenant.key_id, None, "key", None, None)
-            body = parse_chat(json.dumps(chat("first_ms=200")).encode())
-            whole = asyncio.ensure_future(runtime.gateway.complete(principal, body, None))
-            events = await stream(runtime, tenant, "delay_ms=30")
+            whole = asyncio.ensure_future(complete(runtime, tenant, "first_ms=200"))
+            sink = await stream(runtime, tenant, "delay_ms=30")
             await gate.shut()
             told: list[bytes] = []
 
             async def listen() -> None:
-                told.extend([part async for part in events])
+                told.extend([part async for part in sink.buffer])
 
             listening = asyncio.ensure_future(listen())
             await asyncio.sleep(0.6)  # both are answered, and wait for the ledger
