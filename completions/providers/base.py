@@ -7,6 +7,8 @@ never passed on raw.
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import msgspec
+
 from billing.pricing.money import Usage, token_counts
 from completions.ask import Progress, Unsupported
 from completions.chat.needs import needs
@@ -70,7 +72,9 @@ class BodyReader:
         return ()
 
     def close(self) -> Progress:
-        return self._read(b"".join(self._parts), self._context_length)
+        progress = self._read(b"".join(self._parts), self._context_length)
+        # A whole body stops the clock of the first token, whatever it says.
+        return progress if progress.has_output else msgspec.structs.replace(progress, has_output=True)
 
 
 class Untranslatable(Exception):
