@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from accounts import mail, throttle
+from accounts.callers import TooManyAttempts
 from accounts.models import Invitation, User
-from accounts.principals import TooManyAttempts
 from accounts.sign_ups import sign_up
 from accounts.team import invitation_of
 from common import sealing

@@ -3,8 +3,9 @@
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from accounts.callers import Principal
 from accounts.keys import display
-from accounts.principals import Principal, authorization, load_principal
+from accounts.principals import authorization, load_principal
 
 
 class BearerAuthentication(BaseAuthentication):

@@ -5,6 +5,8 @@ Django views ask the database (`load_principal`). The async lane asks its proces
 for a short while and forgets them all when PostgreSQL says that something changed that a decision stands on. A token's
 signature says who asks; what they may do is always the database's word. Neither is the last word on money: the ledger
 looks at the key again under the lock of every hold.
+
+A caller who is turned away is an Unauthenticated or a Forbidden of accounts/callers.py, wherever it is found out.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts import keys, tokens
+from accounts.callers import NO_LIMITS, Forbidden, Principal, RateLimits, Unauthenticated
 from accounts.models import ApiKey, Membership, Organization
 from accounts.signing_keys import KEYRING_SQL, public_keys, public_keys_of
 
@@ -61,42 +64,11 @@ WHERE id IN (SELECT id FROM accounts_apikey WHERE id = ANY(%s) ORDER BY id FOR N
 """
 
 
-class RateLimits(msgspec.Struct, frozen=True):
-    """How fast a key may call; None: as fast as it likes."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
-
-
-NO_LIMITS = RateLimits()
-
-# The other members look, pay and invite; they do not spend.
-SPENDING_ROLES = frozenset({"key", Membership.Role.OWNER, Membership.Role.ADMIN, Membership.Role.DEVELOPER})
 KEY_MANAGERS = frozenset({Membership.Role.OWNER, Membership.Role.ADMIN})
 
 NOT_OURS = "This access token was not issued by this server."
 EXPIRED = "This access token has expired."
 ENDED = "This session has ended: log in again."
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Whose credits a call spends, and what the caller may do."""
-
-    organization_id: UUID
-    key_id: UUID | None  # None for a member's JWT
-    user_id: int | None
-    role: str  # "key" or the member's role
-    models: frozenset[str] | None  # the allowed model ids; None: all
-    rate_limits: RateLimits | None = None  # None: no limit at all
-
-    @property
-    def is_authenticated(self) -> bool:
-        return True
-
-    @property
-    def may_spend(self) -> bool:
-        return self.role in SPENDING_ROLES
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -131,31 +103,6 @@ class MemberRow(msgspec.Struct, frozen=True):
 Row = KeyRow | MemberRow
 
 
-class Unauthenticated(Exception):
-    """401. `code`: invalid_api_key, expired_api_key, revoked_api_key, invalid_token, expired_token,
-    invalid_credentials, second_factor_required, invalid_code."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Forbidden(Exception):
-    """403. `code`: organization_suspended."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class TooManyAttempts(Exception):
-    """429, for a while."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many failed log-ins: try again in {retry_after_s} s.")
-        self.retry_after_s = retry_after_s
-
-
 # --- The header ---------------------------------------------------------------------------------
 
 
@@ -167,6 +114,7 @@ def authorization(header: str | None) -> str:
 
 
 def bearer_token(header: str | None) -> str:
+    """Whatever follows `Bearer`, well-formed or not."""
     scheme, _, token = (header or "").strip().partition(" ")
     if not scheme:
         raise Unauthenticated("invalid_api_key", "No API key was given: send 'Authorization: Bearer <api-key>'.")
@@ -184,7 +132,7 @@ def require_well_formed(token: str) -> None:
 
 
 def looks_like_jwt(token: str) -> bool:
-    """Also one that is broken: its sender shall hear that the token is wrong, not the key."""
+    """Also a broken JWT does: its sender shall hear that the token is wrong, not that there is no such key."""
     return token.startswith("eyJ") or (token.count(".") == 2 and not token.startswith("sk-"))
 
 
@@ -192,6 +140,7 @@ def looks_like_jwt(token: str) -> bool:
 
 
 def principal_of(row: Row | None, now: datetime) -> Principal:
+    """None: no such key. Raises what the caller is to hear."""
     return member_principal(row, now) if isinstance(row, MemberRow) else key_principal(row, now)
 
 
@@ -219,6 +168,7 @@ def member_principal(row: MemberRow, now: datetime) -> Principal:
 
 
 def claims_of(token: str, keyring: tokens.Keyring, issuer: str, now: datetime) -> tokens.Claims:
+    """What an access token says, once its signature and its time are found to be good."""
     try:
         return tokens.verify(token, keyring, issuer, now)
     except tokens.Expired:
@@ -240,6 +190,7 @@ def member_row(claims: tokens.Claims, fields: Sequence[Any] | None) -> MemberRow
 
 
 def load_principal(token: str) -> Principal:
+    """Of what `authorization` returned. Two queries; a key is noted as used."""
     return load_member(token) if looks_like_jwt(token) else load_key(token)
 
 
@@ -252,7 +203,7 @@ def load_member(token: str) -> Principal:
 
 
 def load_key(token: str) -> Principal:
-    """By the ORM. The look-up goes by a keyed hash: its timing tells nothing about any key."""
+    """The look-up goes by a keyed hash: its timing tells nothing about any key."""
     found = ApiKey.objects.filter(digest=keys.digest(token, settings.KEY_PEPPER))
     fields = found.values_list(
         "id", "organization_id", "models", "expires_at", "revoked_at", "organization__status"
@@ -267,8 +218,8 @@ def load_key(token: str) -> Principal:
 Fetch = Callable[[str, Sequence[Any]], Awaitable[Sequence[Any] | None]]  # a statement, its parameters → one row
 
 
-class Remembered:
-    """A bounded memory: entries live `life_s`, and the oldest makes room for the newest."""
+class Memory:
+    """Of bounded size: entries live `life_s`, and the oldest makes room for the newest."""
 
     def __init__(self, life_s: float, entries_max: int, clock: Callable[[], float]) -> None:
         self.life_s = life_s
@@ -296,7 +247,7 @@ class Remembered:
         self._entries.clear()
 
 
-Read = Callable[[], Awaitable[tuple[Any, Remembered]]]  # → a value, and where it is remembered
+Read = Callable[[], Awaitable[tuple[Any, Memory]]]  # → a value, and where it is remembered
 
 
 class Directory:
@@ -319,15 +270,16 @@ class Directory:
         self._pepper = pepper
         self._issuer = issuer
         self._now = now
-        # Apart, so that a flood of invented keys pushes no real one out.
-        self._known = Remembered(KEY_LIFE_UNNOTIFIED_S, entries_max, clock)
-        self._unknown = Remembered(UNKNOWN_LIFE_S, entries_max, clock)
-        self._keyrings = Remembered(KEYRING_LIFE_S, 1, clock)
+        # The unknown ones apart, so that a flood of invented keys pushes no real one out.
+        self._known = Memory(KEY_LIFE_UNNOTIFIED_S, entries_max, clock)
+        self._unknown = Memory(UNKNOWN_LIFE_S, entries_max, clock)
+        self._keyrings = Memory(KEYRING_LIFE_S, 1, clock)
         self._pending: dict[bytes, asyncio.Task[Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._used: set[UUID] = set()
 
     async def authenticate(self, header: str | None, fetch: Fetch) -> Principal:
+        """`fetch` reads a row when the caller is not remembered; what it raises comes through."""
         principal = principal_of(await self._row(bearer_token(header), fetch), self._now())
         if principal.key_id is not None:
             self._used.add(principal.key_id)
@@ -340,7 +292,8 @@ class Directory:
         self._pending.clear()
 
     def listening(self, is_listening: bool) -> None:
-        """Say whether notifications arrive: keys live long only while they do. What was missed is forgotten."""
+        """Say whether notifications arrive: keys are remembered long only while they do. Forgets everything, as a
+        notification may have been missed."""
         self._known.life_s = KEY_LIFE_S if is_listening else KEY_LIFE_UNNOTIFIED_S
         self.invalidate()
 
@@ -354,16 +307,16 @@ class Directory:
         for memory in (self._known, self._unknown):
             if name in memory:
                 return cast(Row | None, memory[name])
-        require_well_formed(token)  # what is remembered was
+        require_well_formed(token)  # a remembered token was, when it was first met
         read = self._read_member if looks_like_jwt(token) else self._read_key
         row: Row | None = await self._read_once(name, partial(read, token, fetch))
         return row
 
-    async def _read_key(self, token: str, fetch: Fetch) -> tuple[KeyRow | None, Remembered]:
+    async def _read_key(self, token: str, fetch: Fetch) -> tuple[KeyRow | None, Memory]:
         fields = await fetch(KEY_SQL, (keys.digest(token, self._pepper),))
         return (KeyRow(*fields), self._known) if fields is not None else (None, self._unknown)
 
-    async def _read_member(self, token: str, fetch: Fetch) -> tuple[MemberRow, Remembered]:
+    async def _read_member(self, token: str, fetch: Fetch) -> tuple[MemberRow, Memory]:
         claims = claims_of(token, await self._keyring(fetch), self._issuer, self._now())
         return member_row(claims, await fetch(MEMBER_SQL, holder(claims))), self._known
 
@@ -372,7 +325,7 @@ class Directory:
             return cast(tokens.Keyring, self._keyrings[KEYRING])
         return cast(tokens.Keyring, await self._read_once(KEYRING, partial(self._read_keyring, fetch)))
 
-    async def _read_keyring(self, fetch: Fetch) -> tuple[tokens.Keyring, Remembered]:
+    async def _read_keyring(self, fetch: Fetch) -> tuple[tokens.Keyring, Memory]:
         return tokens.keyring(public_keys_of(await fetch(KEYRING_SQL, ()))), self._keyrings
 
     async def _read_once(self, name: bytes, read: Read) -> Any:

@@ -18,8 +18,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from accounts import keys, second_factor, signing_keys, throttle, tokens
+from accounts.callers import Forbidden, Unauthenticated
 from accounts.models import Membership, Organization, RefreshToken, TokenFamily, User
-from accounts.principals import ENDED, Forbidden, Unauthenticated
+from accounts.principals import ENDED
 from common.checks import normal_email
 
 REFRESH_LIFE = timedelta(days=30)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from accounts import keys
-from accounts.principals import TooManyAttempts
+from accounts.callers import TooManyAttempts
 from common.addresses import client_network
 from common.checks import normal_email
 

@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks.load import percentile
 from billing.ledger.batch import Row, Statement
-from billing.ledger.kernel import Held, Mark, Receipt, Reserve, Settle, Settled
+from billing.ledger.commands import Held, Mark, Receipt, Reserve, Settle, Settled
 from billing.ledger.pipeline import BEGIN, COMMIT, Connection, Flusher
 from billing.ledger.spool import Spool
 from billing.ledger.wire import Wire

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 
 class Histogram:
-    """`counts[i]` observations were at most `bounds[i]` and above the bound before; the last count has no bound."""
+    """`counts[i]` observations were at most `bounds[i]` and above `bounds[i - 1]`; the last count has no upper bound.
+    `total` is the sum of all that was observed."""
 
     __slots__ = ("bounds", "counts", "total")
 

@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
 
 from accounts.principals import CHANNEL
-from completions.errors import LedgerUnavailable
+from common import postgres
+from common.postgres import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +24,7 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 async def connect(database_url: str, name: str) -> Connection:
+    """`name` is what PostgreSQL's lists of sessions show of it. Raises psycopg.OperationalError."""
     return await psycopg.AsyncConnection.connect(
         database_url, autocommit=True, options=SESSION.format(name), connect_timeout=CONNECT_TIMEOUT_S
     )
@@ -32,22 +32,21 @@ async def connect(database_url: str, name: str) -> Connection:
 
 @contextmanager
 def cut_after(seconds: float, connection: Connection) -> Iterator[None]:
-    """End a connection that hangs under whoever waits for it: cancelling would ask the hanging server to cancel."""
-    cutting = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    """Cut the connection if what is done with it takes longer than this."""
+    cutting = asyncio.get_running_loop().call_later(seconds, postgres.cut, connection)
     try:
         yield
     finally:
         cutting.cancel()
 
 
-def _cut(connection: Connection) -> None:
-    with suppress(OSError, psycopg.OperationalError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
-
-
 class Reader:
-    """One connection, one statement at a time. A connection that is lost or hangs is made anew once, then it is a 503;
-    so is waiting too long for one's turn."""
+    """One connection, one statement at a time, each committed by itself.
+
+    A connection that is lost or hangs is made anew once and the statement is sent again, so that a statement that had
+    arrived is executed twice. After that, and for a caller who waits too long for a turn, `fetch_one` and `execute`
+    raise DatabaseUnavailable; other errors of a statement come as psycopg.Error.
+    """
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
@@ -55,6 +54,7 @@ class Reader:
         self._lock = asyncio.Lock()
 
     async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
+        """The first row, or None."""
         # Never cancel a database call in flight: the connection would be unusable for the next caller.
         return await asyncio.shield(asyncio.ensure_future(self._fetch_one(sql, params)))
 
@@ -65,7 +65,7 @@ class Reader:
     async def is_alive(self) -> bool:
         try:
             return await self.fetch_one("SELECT 1", ()) is not None
-        except LedgerUnavailable:
+        except DatabaseUnavailable:
             return False
 
     async def close(self) -> None:
@@ -82,7 +82,7 @@ class Reader:
             async with asyncio.timeout(TURN_TIMEOUT_S):
                 await self._lock.acquire()
         except TimeoutError:
-            raise LedgerUnavailable from None
+            raise DatabaseUnavailable("the reader's connection was busy for too long") from None
         try:
             yield
         finally:
@@ -98,7 +98,7 @@ class Reader:
             except psycopg.OperationalError as error:
                 await self.close()
                 if is_last:
-                    raise LedgerUnavailable from error
+                    raise DatabaseUnavailable(str(error)) from error
         raise AssertionError("unreachable")
 
 

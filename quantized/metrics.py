@@ -21,11 +21,11 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from billing.ledger import Writer
+from billing.ledger.writer import Writer
 from common.histogram import Histogram
+from common.postgres import DatabaseUnavailable
 from completions.calls.gateway import Gateway
 from completions.calls.metrics import CallMetrics
-from completions.errors import LedgerUnavailable
 from quantized.database import Reader
 
 SHARE_EVERY_S = 1.0
@@ -164,7 +164,7 @@ class Metrics:
         spooled = sum(1 for _ in self._spool_dir.glob("*.jsonl"))
         try:
             row = await self._reader.fetch_one(BOOKS, ())
-        except LedgerUnavailable:
+        except DatabaseUnavailable:
             row = None
         figures = list(book_samples(*row)) if row else []
         up = Sample("quantized_database_up", (), int(row is not None))

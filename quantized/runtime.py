@@ -10,7 +10,10 @@ from django.conf import settings
 from django.db import connection
 
 from accounts.principals import KEYS_CHANGED, USED_SQL, Directory
-from billing.ledger import Spool, Wire, Writer, rates
+from billing.ledger import rates
+from billing.ledger.spool import Spool
+from billing.ledger.wire import Wire
+from billing.ledger.writer import Writer
 from billing.pricing.money import CreditRate
 from completions.calls.circuits import Circuits
 from completions.calls.gateway import Gateway

@@ -11,9 +11,9 @@ from django.db import transaction
 from accounts import services as accounts
 from accounts import sign_ups
 from accounts.models import ApiKey, Membership, Organization, User
-from billing import ledger
 from billing.credits import lots
-from billing.ledger.kernel import Posted
+from billing.ledger import journal
+from billing.ledger.commands import Posted
 from billing.ledger.models import Wallet
 from common import checks
 from common.checks import BIGINT_MAX
@@ -76,7 +76,7 @@ def grant(
     until = checks.checked_expiry(expires_at)
     if until is not None:
         return lots.grant(organization_id, amount_micro, until, actor, reason, idempotency_key)
-    return ledger.post(
+    return journal.post(
         organization_id, "grant", amount_micro, actor=actor, reason=reason, idempotency_key=idempotency_key
     )
 

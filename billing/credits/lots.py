@@ -21,9 +21,10 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from billing import ledger
 from billing.credits.models import Lot
-from billing.ledger.kernel import Post, Posted
+from billing.ledger import journal
+from billing.ledger.commands import Post, Posted
+from billing.ledger.journal import LedgerRefused
 from common.invariants import EntryKey, Invariant
 
 WALLETS_PER_PASS_MAX = 10_000
@@ -154,7 +155,7 @@ def grant(
     with transaction.atomic():
         lock_wallet(organization_id)
         before = count(organization_id)
-        posted = ledger.post(
+        posted = journal.post(
             organization_id, "grant", amount_micro, actor=actor, reason=reason, idempotency_key=idempotency_key
         )
         if posted.replayed:
@@ -199,7 +200,7 @@ def expire_in(organization_id: UUID) -> int:
                 lot.left, lot.expired, lot.expiries = lot.left - taken, lot.expired + taken, lot.expiries + 1
                 spare -= taken
         if posts:
-            seq = _posted(ledger.execute(posts))[-1].seq
+            seq = _posted(journal.execute(posts))[-1].seq
         _write(counted.lots, seq)
     return -sum(post.amount for post in posts)
 
@@ -210,7 +211,7 @@ def lock_wallet(organization_id: UUID) -> tuple[int, int, int]:
         cursor.execute(LOCK_WALLET, [organization_id])
         row = cursor.fetchone()
     if row is None:
-        raise ledger.LedgerRefused("this organization has no wallet")
+        raise LedgerRefused("this organization has no wallet")
     return row
 
 
@@ -220,7 +221,7 @@ def count(organization_id: UUID) -> Counted:
         cursor.execute(OPEN_LOTS, [organization_id])
         rows = cursor.fetchall()
         if not rows:
-            raise ledger.LedgerRefused("this organization has no wallet")
+            raise LedgerRefused("this organization has no wallet")
         posted, held, seq, now = rows[0][:4]
         counted = Counted(posted, held, seq, now, [Row(*row[4:]) for row in rows if row[4] is not None])
         # All open lots of a wallet are counted together, so the first one's mark is everybody's.
@@ -252,7 +253,7 @@ def _posted(outcomes: Sequence[Any]) -> list[Posted]:
     posted = []
     for outcome in outcomes:
         if not isinstance(outcome, Posted):
-            raise ledger.LedgerRefused(f"refused: {outcome.reason}")
+            raise LedgerRefused(f"refused: {outcome.reason}")
         posted.append(outcome)
     return posted
 

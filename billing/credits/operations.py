@@ -17,9 +17,9 @@ from django.utils import timezone
 from accounts import audit
 from accounts import services as accounts
 from accounts.models import User
-from billing import ledger
 from billing.credits import accounts as services
 from billing.credits.models import Operation
+from billing.ledger import journal
 from billing.ledger.models import Wallet
 from common import checks
 from common.checks import Invalid
@@ -142,7 +142,7 @@ def checked_amount(asked: Asked) -> int:
 
 
 def post(operation: Operation, kind: str, amount_micro: int) -> None:
-    ledger.post(
+    journal.post(
         operation.organization_id,
         kind,
         amount_micro,

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from accounts import keys, throttle
 from billing.credits import accounts, lots
 from billing.credits.models import Voucher, VoucherBatch
-from billing.ledger.kernel import Posted
+from billing.ledger.commands import Posted
 from common.checks import checked_expiry, checked_positive, checked_text
 from common.invariants import EntryKey, Invariant
 

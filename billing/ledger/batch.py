@@ -1,7 +1,7 @@
 """A batch of commands as SQL, without I/O: what to read, how to decide, what to write.
 
-`Batch` is driven by two thin runners, the gateway's pipelined async connection (writer.py) and
-Django's own for admin, Celery and management commands (ledger.py). Both take the same locks in the
+`Batch` is driven by two thin runners, the gateway's pipelined async connection (wire.py) and
+Django's own for admin, Celery and management commands (journal.py). Both take the same locks in the
 same order, so they cannot deadlock: wallets by id, and under a wallet's lock its meters, holds and
 entries. The number of statements does not depend on how many commands or wallets a batch has.
 
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from billing.ledger import kernel
-from billing.ledger.kernel import AnyCommand, Books, Outcome, Post
+from billing.ledger.commands import AnyCommand, Outcome, Post, Receipt
+from billing.ledger.kernel import Books
 from billing.pricing import money
 
 Row = tuple[Any, ...]
@@ -263,7 +264,7 @@ def _books(results: Sequence[Sequence[Row]]) -> Books:
     return books
 
 
-def _usage_row(now: datetime, hold: kernel.Hold, receipt: kernel.Receipt) -> dict[str, Any]:
+def _usage_row(now: datetime, hold: kernel.Hold, receipt: Receipt) -> dict[str, Any]:
     row = msgspec.structs.asdict(receipt)
     row |= msgspec.structs.asdict(row.pop("usage"))
     due_s = row.pop("reconcile_after_s")

@@ -2,23 +2,39 @@
 
 No I/O and no clock: `Books` holds the rows a batch has locked and read, `decide` applies one
 command to them, and billing/ledger/batch.py writes back what changed. A batch decides its commands
-in arrival order, each seeing the ones before it. Amounts are micro-credits.
+in arrival order, each seeing what those before it have changed. Amounts are whole micro-credits.
 """
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from operator import itemgetter
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
-from billing.pricing import money
+from billing.ledger.commands import (
+    AnyCommand,
+    Done,
+    Expire,
+    FailedAttempt,
+    Held,
+    Mark,
+    Outcome,
+    Post,
+    Posted,
+    Receipt,
+    Refused,
+    Reserve,
+    Settle,
+    Settled,
+    Void,
+)
 
 State = Literal["open", "settled", "voided", "expired"]
 Period = Literal["day", "week", "month", "total"]
 WINDOWS: tuple[Literal["day", "week", "month"], ...] = ("day", "week", "month")
 
+# The account on the other side of an entry, by the entry's kind.
 CONTRA = {
     "purchase": "issuance",
     "grant": "promotion",
@@ -33,16 +49,14 @@ CONTRA = {
 
 # --- the books: rows as the kernel sees them ------------------------------------------------
 
-FIRST_ENDPOINT = "/v1/chat/completions"  # what calls are of that were made before holds said it
-
 
 class Wallet(msgspec.Struct):
-    id: UUID
-    posted: int
-    held: int
+    id: UUID  # its organization's
+    posted: int  # the sum of its entries
+    held: int  # the sum of its open holds
     unlimited: bool
     overdraft: int
-    seq: int
+    seq: int  # of its last entry
     active: bool  # neither the wallet nor its organization is suspended
 
     @property
@@ -63,6 +77,8 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Meter(msgspec.Struct):
+    """What a key has spent and holds in the current UTC day, ISO week and month, and in all: for its budget."""
+
     key_id: UUID
     wallet_id: UUID
     day_start: datetime
@@ -79,6 +95,8 @@ class Meter(msgspec.Struct):
 
 
 class Hold(msgspec.Struct):
+    """A call: what it may cost at most (`amount`), and what came of it."""
+
     id: UUID
     wallet_id: UUID
     key_id: UUID | None
@@ -89,19 +107,20 @@ class Hold(msgspec.Struct):
     state: State
     created_at: datetime
     expires_at: datetime
-    actual: int | None = None
-    charged: int | None = None
+    actual: int | None = None  # what it cost; None: not settled
+    charged: int | None = None  # what of that was taken; less where the wallet had no more
     resolved_at: datetime | None = None
     provider: str = ""
     provider_ref: str = ""
     dispatched_at: datetime | None = None
     rate_id: int | None = None
-    endpoint: str = FIRST_ENDPOINT
-    balance_after: int | None = None  # of its usage entry; read with the hold, not a column of it
-    failed: tuple["FailedAttempt", ...] = ()  # attempts to note with it; rows of their own
+    balance_after: int | None = None  # a column of its usage entry, read with the hold
+    failed: tuple[FailedAttempt, ...] = ()  # rows of their own, written with the hold
 
 
 class Entry(msgspec.Struct, frozen=True):
+    """One line of a wallet; never changed."""
+
     wallet_id: UUID
     seq: int
     kind: str
@@ -113,47 +132,6 @@ class Entry(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     created_at: datetime
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """One route that a call asked, as its receipt tells it: `outcome` is "ok" or why there was no answer."""
-
-    provider: str
-    outcome: str
-    milliseconds: int
-
-
-class FailedAttempt(msgspec.Struct, frozen=True):
-    """A provider that had begun to answer when the call turned to the next one: it may bill us. `look_up_after_s` is
-    None where no single call can be asked for."""
-
-    provider: str
-    provider_ref: str
-    look_up_after_s: int | None = None
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway knows of a call when it ends; becomes its usage row. Never text."""
-
-    model: str
-    provider: str
-    price_id: int
-    provider_ref: str = ""
-    usage: money.Usage = money.Usage()
-    cost_pico: int = 0
-    reported_cost_usd: Decimal | None = None
-    streamed: bool = False
-    cancelled: bool = False
-    estimated: bool = False
-    finish_reason: str = ""
-    error_code: str = ""
-    attempts: tuple[Attempt, ...] = ()
-    failed: tuple[FailedAttempt, ...] = ()
-    first_token_ms: int | None = None
-    latency_ms: int | None = None
-    reconciliation: str = "none"
-    reconcile_after_s: int | None = None
-    billed_cost_usd: Decimal | None = None  # of a call that is settled by its provider's bill
 
 
 class Books(msgspec.Struct):
@@ -172,111 +150,6 @@ class Books(msgspec.Struct):
     changed_holds: set[UUID] = set()
     new_entries: list[Entry] = []
     new_receipts: list[tuple[Hold, Receipt]] = []
-
-
-# --- commands -------------------------------------------------------------------------------
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    wallet_id: UUID
-
-
-class Reserve(Command, frozen=True, kw_only=True, tag=True):
-    """Hold `amount`; where the wallet or the key's limit has less, all there is, but at least `floor`."""
-
-    hold_id: UUID
-    key_id: UUID | None
-    user_id: int | None
-    model: str
-    price_id: int
-    provider: str
-    amount: int
-    floor: int
-    life_s: float
-    rate_id: int | None = None  # what a credit costs, as the call began; None: as it costs today
-    endpoint: str = FIRST_ENDPOINT  # the path that was called
-
-
-class Mark(Command, frozen=True, kw_only=True, tag=True):
-    """The provider has begun to answer: what the sweeper needs should this process die."""
-
-    hold_id: UUID
-    provider: str
-    provider_ref: str
-    failed: tuple[FailedAttempt, ...] = ()  # before this one
-
-
-class Settle(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: UUID
-    key_id: UUID | None
-    actual: int
-    receipt: Receipt
-
-
-class Void(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: UUID
-    key_id: UUID | None
-    receipt: Receipt | None = None
-
-
-class Expire(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: UUID
-    key_id: UUID | None
-
-
-class Post(Command, frozen=True, kw_only=True, tag=True):
-    """An entry that is not a call's own: grant, purchase, adjustment, correction, refund, expiry."""
-
-    kind: str
-    amount: int
-    actor: str
-    reason: str
-    idempotency_key: str
-    hold_id: UUID | None = None
-
-
-AnyCommand = Reserve | Mark | Settle | Void | Expire | Post
-
-
-# --- outcomes -------------------------------------------------------------------------------
-
-
-class Held(msgspec.Struct, frozen=True):
-    amount: int
-    replayed: bool = False
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """`remaining` is the balance after the call's own entry, None for an unlimited wallet."""
-
-    charged: int
-    remaining: int | None
-    late: bool = False
-    replayed: bool = False
-
-
-class Posted(msgspec.Struct, frozen=True):
-    seq: int
-    balance_after: int
-    replayed: bool = False
-
-
-class Done(msgspec.Struct, frozen=True):
-    """A mark, void or expiry; `changed` is False when there was nothing left to do."""
-
-    changed: bool
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """Nothing changed. `reason`: credits, key_limit, organization_suspended, revoked_api_key,
-    expired_api_key, no_wallet, unknown_hold, hold_voided, below_floor."""
-
-    reason: str
-    required: int = 0
-    available: int = 0
-
-
-Outcome = Held | Settled | Posted | Done | Refused
 
 
 def decide(books: Books, command: AnyCommand) -> Outcome:
@@ -333,7 +206,7 @@ def _no_authority(books: Books, wallet: Wallet, command: Reserve) -> Refused | N
 def _ceilings(
     books: Books, wallet: Wallet, meter: Meter | None, command: Reserve
 ) -> list[tuple[Literal["credits", "key_limit"], int]]:
-    """What bounds a hold, and by how much: the wallet unless unlimited, the key's window if it has a limit."""
+    """What bounds a hold, and by how much: a wallet that is not unlimited, the window of a key that has a limit."""
     bounds: list[tuple[Literal["credits", "key_limit"], int]] = []
     if not wallet.unlimited:
         bounds.append(("credits", wallet.available))
@@ -381,7 +254,7 @@ def _settle(books: Books, wallet: Wallet, command: Settle) -> Outcome:
     if hold.state == "voided":
         return Refused("hold_voided")
     if hold.charged is not None:
-        return Settled(hold.charged, _told(wallet, hold), late=hold.state == "expired", replayed=True)
+        return Settled(hold.charged, _remaining(wallet, hold), late=hold.state == "expired", replayed=True)
     late = hold.state == "expired"
     covered = 0 if late else hold.amount
     charged = command.actual
@@ -399,16 +272,16 @@ def _settle(books: Books, wallet: Wallet, command: Settle) -> Outcome:
         _count(meter, hold.created_at, spent=charged)
         books.changed_meters.add(meter.key_id)
     books.new_receipts.append((hold, command.receipt))
-    return Settled(charged, _told(wallet, hold), late=late)
+    return Settled(charged, _remaining(wallet, hold), late=late)
 
 
 def _hold(books: Books, command: Reserve | Settle | Void | Mark | Expire) -> Hold | None:
-    """The command's call. Another wallet's is unknown here: only its own wallet is locked with it."""
+    """The command's call. A call of another wallet is unknown: the command has locked its own wallet only."""
     hold = books.holds.get(command.hold_id)
     return hold if hold is not None and hold.wallet_id == command.wallet_id else None
 
 
-def _told(wallet: Wallet, hold: Hold) -> int | None:
+def _remaining(wallet: Wallet, hold: Hold) -> int | None:
     return None if wallet.unlimited else hold.balance_after
 
 
@@ -535,7 +408,8 @@ def _running_meter(books: Books, command: Reserve) -> Meter | None:
 
 
 def _meter(books: Books, hold: Hold) -> Meter | None:
-    """The meter a hold is counted in. A KeyError is a command that forgot whose key it settles for."""
+    """The meter a hold is counted in. A KeyError here is a command that does not name the key of its hold, so that the
+    meter was not read."""
     return None if hold.key_id is None else books.meters[hold.key_id]
 
 

@@ -2,7 +2,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from accounts.models import ApiKey, Organization, User
-from billing.ledger.kernel import FIRST_ENDPOINT
+from billing.ledger.commands import FIRST_ENDPOINT
 from billing.pricing.models import CreditRate, Price
 
 

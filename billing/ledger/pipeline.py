@@ -2,7 +2,7 @@
 
 psycopg's pipeline writes each statement to the socket by itself and closes with a round trip of its own: for a batch
 of the ledger fourteen writes, each of which wakes the server, and three answers to wait for. Here the statements of
-one `run` leave together, and only their answers are waited for. Everything else on the connection is psycopg's.
+one `run` leave together, and their answers are all that is waited for. Everything else on the connection is psycopg's.
 """
 
 from collections.abc import Sequence
@@ -23,43 +23,42 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
 class Flusher:
-    """One connection, whose statements it prepares when they are first met. Nothing else may use it meanwhile."""
+    """One connection, whose statements are prepared when they are first met. Nothing else may use it during a `run`."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._pgconn = connection.pgconn
         self._transformer = Transformer(connection)
         self._prepared: dict[str, bytes] = {}
-        self._names = (b"ledger_%d" % number for number in count())  # none is used twice: an error may leave one behind
+        # No name is used twice: a run that failed may have prepared a statement under its name.
+        self._names = (b"ledger_%d" % number for number in count())
 
     async def run(self, statements: Sequence[Statement]) -> list[list[Row]]:
-        """The rows of each statement, in one round trip. Raises the first one's error; none after it was executed."""
+        """The rows of each statement, in one round trip.
+
+        Raises the psycopg.Error of the first statement that failed, after which none was executed; psycopg.DataError,
+        with nothing sent, for a parameter with a NUL.
+        """
         encoded = [[_text(param) for param in statement.params] for statement in statements]
         new = {sql: next(self._names) for sql in dict.fromkeys(s.sql for s in statements) if sql not in self._prepared}
         self._pgconn.enter_pipeline_mode()
         try:
-            self._queue(statements, encoded, new)
+            # Into libpq's buffer, without I/O.
+            for sql, name in new.items():
+                self._pgconn.send_prepare(name, _numbered(sql))
+            names = self._prepared | new
+            for statement, params in zip(statements, encoded, strict=True):
+                self._pgconn.send_query_prepared(names[statement.sql], params)
+            self._pgconn.pipeline_sync()
             results = await self.connection.wait(_exchange(self._pgconn))
         finally:
             if self._pgconn.status == pq.ConnStatus.OK:
                 self._pgconn.exit_pipeline_mode()
-        self._raise_first_error(results)
-        self._prepared |= new
-        return [self._rows(result) for result in results[len(new) :]]
-
-    def _queue(self, statements: Sequence[Statement], encoded: Sequence[list[bytes]], new: dict[str, bytes]) -> None:
-        """Into libpq's buffer, without I/O."""
-        for sql, name in new.items():
-            self._pgconn.send_prepare(name, _numbered(sql))
-        names = self._prepared | new
-        for statement, params in zip(statements, encoded, strict=True):
-            self._pgconn.send_query_prepared(names[statement.sql], params)
-        self._pgconn.pipeline_sync()
-
-    def _raise_first_error(self, results: Sequence[pq.abc.PGresult]) -> None:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise errors.error_from_result(result, self.connection.info.encoding)
+        self._prepared = names
+        return [self._rows(result) for result in results[len(new) :]]
 
     def _rows(self, result: pq.abc.PGresult) -> list[Row]:
         self._transformer.set_pgresult(result)

@@ -9,15 +9,17 @@ from billing.pricing.models import CreditRate
 
 
 def current() -> CreditRate:
-    """The settings' rate, as a row; made the first time a server starts with it."""
+    """The settings' rate, as a row; made the first time a server starts with it. One query, or two."""
     row, _ = CreditRate.objects.get_or_create(credits_per_usd=settings.CREDITS_PER_USD, margin=settings.MARGIN)
     return row
 
 
 def of(hold: Hold) -> CreditRate:
-    """A call's own rate; today's, not stored, for a call from before rates were kept."""
+    """A call's own rate. A call from before rates were kept has none: for it the settings' rate, as a row that is not
+    stored."""
     return hold.rate or CreditRate(credits_per_usd=settings.CREDITS_PER_USD, margin=settings.MARGIN)
 
 
 def struct(hold: Hold) -> money.CreditRate:
+    """The same, to calculate with."""
     return of(hold).to_struct()

@@ -1,37 +1,42 @@
-"""The writer's one connection: a batch is one transaction in two flushes, and every error says what to do next."""
+"""The writer's one connection: a batch is one transaction in two flushes, and `recover` makes sense of its errors."""
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from uuid import UUID
 
 import psycopg
 from psycopg import errors
 
 from billing.ledger.batch import LOCKED_WALLETS, Batch
-from billing.ledger.kernel import AnyCommand, Outcome
+from billing.ledger.commands import AnyCommand, Outcome
 from billing.ledger.pipeline import BEGIN, COMMIT, Connection, Flusher
+from common import postgres
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 3
-# A stuck lock or statement must not stop the process's money. The server gives up first; the wire is cut when not
-# even that is heard of.
+# A stuck lock or statement must not stop the process's money. The server gives up first; the connection is cut when
+# nothing is heard even of that.
 SESSION = "-c lock_timeout=3s -c statement_timeout=15s -c application_name=quantized-ledger"
 # Everything here is a look-up by key, of few rows; the planner takes our JSON for a hundred, and would rather read all
 # wallets, or all of a table that was small when it last looked.
 SESSION += " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
-# A plan for these very parameters looks cheaper to it than the one it has, and costs more to make than it saves.
+# To the planner a plan for a batch's very parameters looks cheaper than the plan it has, and costs more to make than it
+# saves.
 SESSION += " -c plan_cache_mode=force_generic_plan"
 ANSWER_TIMEOUT_S = 20.0
-# The server is going, or is not the primary any more: the next connection may find another one.
+# The server is going, or is not the primary any more: the next connection may find another server.
 LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.ReadOnlySqlTransaction)
 
 
 class Wire:
+    """Opens its connection when it is needed; one batch or look-up at a time.
+
+    `connect`, `transact` and `locked` raise psycopg.Error; after the latter two, `recover` must be called.
+    """
+
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._connection: Connection | None = None
@@ -55,7 +60,7 @@ class Wire:
             self._connection = None
 
     async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
-        """The outcomes of the commands, durable. On an exception ask `recover` what became of them."""
+        """The outcomes of the commands in their order, durable. On an exception `recover` says what became of them."""
         if self._connection is None:
             await self.connect()
         assert self._flusher is not None
@@ -101,14 +106,12 @@ class Wire:
             self._asked_at_s = None
 
     def cut_if_stuck(self) -> None:
+        """To be called now and then while something is asked: ends a connection that does not answer."""
         if self._asked_at_s is not None and time.monotonic() - self._asked_at_s > ANSWER_TIMEOUT_S:
             logger.error("the ledger's connection has not answered for %.0f s", ANSWER_TIMEOUT_S)
             self.cut()
 
     def cut(self) -> None:
-        """End the connection under whoever waits for it. Cancelling that wait instead would let psycopg ask the
-        hanging server to cancel, and wait for that."""
-        if self._connection is None or self._connection.closed:
-            return
-        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
+        """End the connection under whoever waits for it."""
+        if self._connection is not None:
+            postgres.cut(self._connection)

@@ -13,91 +13,84 @@ is no timer. Promises:
 
 A connection that dies during COMMIT leaves the outcome unknown. The same batch is then run again on
 a new connection: ids make it a replay.
+
+Who does what: queue.py keeps the order, committer.py sees one batch through, parking.py holds what waits for locks,
+wire.py is the connection. Here they are started, watched and closed.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-from uuid import UUID
 
-import psycopg
-from psycopg import errors
-
-from billing.ledger.kernel import AnyCommand, Held, Outcome, Reserve, Settle, Void
+from billing.ledger.commands import AnyCommand, Outcome, Reserve
+from billing.ledger.committer import BATCH_MAX, Committer
+from billing.ledger.parking import Parking
+from billing.ledger.queue import LedgerUnavailable, Queue, Submission
 from billing.ledger.spool import Spool
 from billing.ledger.wire import Wire
-from common.histogram import Histogram
 
 logger = logging.getLogger(__name__)
 
-BATCH_MAX = 500
-BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, BATCH_MAX)
-COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 RESERVE_PATIENCE_S = 2.0
-RETRY_FIRST_S, RETRY_MAX_S = 0.05, 1.0
 WATCH_EVERY_S = 0.25
-# These pass by themselves: the same batch is run again.
-PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.DiskFull, errors.OutOfMemory)
-
-
-class LedgerUnavailable(Exception):
-    """No hold can be made now, nothing was reserved; of a settlement: it is in the spool."""
-
-
-class _Waiting(NamedTuple):
-    command: AnyCommand
-    outcome: asyncio.Future[Outcome]
-    since_s: float
 
 
 class Writer:
+    """`queue_max` is how many commands may wait before holds are refused; settlements are always taken.
+
+    Belongs to one event loop. `wire` is the connection to the ledger's database, one of its own unless given.
+    """
+
     def __init__(self, database_url: str, spool: Spool, *, queue_max: int, wire: Wire | None = None) -> None:
         self._wire = wire or Wire(database_url)
         self._spool = spool
         self._queue_max = queue_max
-        self._queue: deque[_Waiting] = deque()
-        self._in_flight: list[_Waiting] = []
-        self._parked: dict[UUID, list[_Waiting]] = {}  # by wallet: what waits for somebody else's lock on it
-        self._look_at_locks = False
-        self._work = asyncio.Event()
+        self._queue = Queue()
+        self._parking = Parking(self._wire)
+        self._committer = Committer(self._wire, self._queue, self._parking, spool)
+        self._in_flight: list[Submission] = []
+        self._are_locks_due = False  # whether parked wallets are to be looked at again
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
-        self.batch_sizes = Histogram(BATCH_SIZES)
-        self.commit_seconds = Histogram(COMMIT_SECONDS)
+        self.batch_sizes = self._committer.batch_sizes
+        self.commit_seconds = self._committer.commit_seconds
 
     # --- the callers' side ------------------------------------------------------------------
 
     @property
     def queue_length(self) -> int:
-        return len(self._queue) + sum(map(len, self._parked.values()))
+        """Commands that wait, parked ones too, without the batch that is being committed."""
+        return len(self._queue) + len(self._parking)
 
     @property
     def connected(self) -> bool:
         return self._wire.connected
 
     def submit(self, command: AnyCommand) -> asyncio.Future[Outcome]:
-        """Queue a command; its outcome comes when it is durable. Nothing is awaited before it is queued."""
+        """Queue a command; its outcome comes when it is durable. Nothing is awaited before it is queued.
+
+        Raises LedgerUnavailable for a hold when the queue is full or the writer closed. The future raises it for a hold
+        that waited too long, and for what was unwritten at the close; it raises the database's error (`psycopg.Error`,
+        also ValueError and OverflowError of an impossible figure) for a command that cannot be committed.
+        """
         if isinstance(command, Reserve) and (self._closed or self.queue_length >= self._queue_max):
             raise LedgerUnavailable("the ledger is closed" if self._closed else "the ledger's queue is full")
-        waiting = _Waiting(command, asyncio.get_running_loop().create_future(), time.monotonic())
+        submission = Submission(command)
         if self._closed:
-            self._abandon([waiting])
-            return waiting.outcome
-        self._queue.append(waiting)
-        self._idle.clear()
-        self._work.set()
-        return waiting.outcome
+            self._abandon([submission])
+        else:
+            self._queue.put(submission)
+            self._idle.clear()
+        return submission.outcome
 
     # --- life -------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect, so that a wrong DATABASE_URL stops the start, and replay the spool."""
+        """Connect, so that a wrong DATABASE_URL stops the start (`psycopg.OperationalError`), and replay the spool."""
         await self._wire.connect()
         self._tasks = [
             asyncio.create_task(self._run(), name="ledger-writer"),
@@ -107,7 +100,6 @@ class Writer:
             await self._replay(path)
 
     async def _replay(self, path: Path) -> None:
-        """What fails again is in a new file of its own by then."""
         try:
             commands = self._spool.read(path)
         except ValueError as error:
@@ -115,7 +107,7 @@ class Writer:
             return
         outcomes = [self.submit(command) for command in commands]
         await asyncio.gather(*outcomes, return_exceptions=True)
-        self._spool.remove(path)
+        self._spool.remove(path)  # a settlement that has failed again is in a new file by now
         logger.warning("replayed %d spooled commands from %s", len(outcomes), path.name)
 
     async def close(self, patience_s: float) -> None:
@@ -133,41 +125,33 @@ class Writer:
         self._abandon(self._unwritten())
         await self._wire.disconnect()
 
-    def _unwritten(self) -> list[_Waiting]:
-        parked = [waiting for ours in self._parked.values() for waiting in ours]
-        return list({id(waiting): waiting for waiting in (*self._in_flight, *parked, *self._queue)}.values())
+    def _unwritten(self) -> list[Submission]:
+        """Each once: what a batch in flight has parked is in both."""
+        return list(dict.fromkeys((*self._in_flight, *self._parking.submissions(), *self._queue)))
 
-    def _abandon(self, unwritten: Sequence[_Waiting]) -> None:
-        """Leave it to the next start. Holds that may have been committed are voided there."""
+    def _abandon(self, unwritten: Sequence[Submission]) -> None:
+        """Leave it to the next start. Holds that may have been committed are released there."""
         if unwritten:
-            self._keep([_void_of(w.command) if isinstance(w.command, Reserve) else w.command for w in unwritten])
-        for waiting in unwritten:
-            _refuse(waiting, LedgerUnavailable("the ledger is closed"))
-
-    def _keep(self, commands: Sequence[AnyCommand]) -> None:
-        try:
-            path = self._spool.write(commands)
-        except Exception:  # the disk is full: the log is the last place left
-            logger.critical("ledger commands that could not be spooled: %r", commands, exc_info=True)
-        else:
-            logger.error("%d ledger commands spooled to %s", len(commands), path)
+            commands = [submission.command for submission in unwritten]
+            self._spool.keep([c.release() if isinstance(c, Reserve) else c for c in commands])
+        for submission in unwritten:
+            submission.refuse(LedgerUnavailable("the ledger is closed"))
 
     async def _run(self) -> None:
         while True:
-            await self._work.wait()
-            if self._look_at_locks:
-                await self._unpark()
-            self._in_flight = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+            await self._queue.ready.wait()
+            if self._are_locks_due:
+                self._are_locks_due = False
+                self._queue.put_first(await self._parking.take_free())
+            self._in_flight = self._queue.take(BATCH_MAX)
             try:
-                await self._commit(self._in_flight)
+                await self._committer.commit(self._in_flight)
             except Exception as error:  # ours, not the database's; it must not stop the process's money
-                for waiting in self._in_flight:
-                    self._fail(waiting, error)
+                for submission in self._in_flight:
+                    self._committer.fail(submission, error)
             self._in_flight = []
-            if not self._queue:
-                self._work.clear()
-                if not self._parked:
-                    self._idle.set()
+            if not self._queue.ready.is_set() and not self._parking.wallets:
+                self._idle.set()
 
     async def _watch(self) -> None:
         """Ends what waits too long: callers for their holds, a batch for a connection that hangs, wallets for locks."""
@@ -175,106 +159,12 @@ class Writer:
             await asyncio.sleep(WATCH_EVERY_S)
             if self._idle.is_set():
                 continue
-            self._refuse_impatient()
+            deadline_s = time.monotonic() - RESERVE_PATIENCE_S
+            for submission in self._unwritten():
+                # The hold may be committed after all: then nobody waits for it, and the committer has it released.
+                if isinstance(submission.command, Reserve) and submission.since_s <= deadline_s:
+                    submission.refuse(LedgerUnavailable("the database is away"))
             self._wire.cut_if_stuck()
-            if self._parked:
-                self._look_at_locks = True
-                self._work.set()
-
-    def _refuse_impatient(self) -> None:
-        """Should such a hold be committed after all, nobody waits for it, and it is voided."""
-        deadline_s = time.monotonic() - RESERVE_PATIENCE_S
-        for waiting in self._unwritten():
-            if isinstance(waiting.command, Reserve) and waiting.since_s <= deadline_s:
-                _refuse(waiting, LedgerUnavailable("the database is away"))
-
-    # --- one batch --------------------------------------------------------------------------
-
-    async def _commit(self, batch: Sequence[_Waiting]) -> None:
-        """Commit a batch whatever it takes; every command of it is resolved or parked on return."""
-        retry_s = RETRY_FIRST_S
-        while batch := self._wanted(batch):
-            begun_s = time.monotonic()
-            try:
-                outcomes = await self._wire.transact([waiting.command for waiting in batch])
-            except Exception as error:
-                is_lost = await self._wire.recover(error)
-                if isinstance(error, errors.LockNotAvailable) and await self._park_locked(batch):
-                    continue
-                if not is_lost and not isinstance(error, PASSING):
-                    if len(batch) > 1:
-                        return await self._commit_apart(batch)
-                    if not isinstance(error, errors.LockNotAvailable):
-                        return self._fail(batch[0], error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(RETRY_MAX_S, retry_s * 2)
-            else:
-                self.batch_sizes.observe(len(batch))
-                self.commit_seconds.observe(time.monotonic() - begun_s)
-                return self._resolve(batch, outcomes)
-
-    def _wanted(self, batch: Sequence[_Waiting]) -> list[_Waiting]:
-        """The batch without holds nobody waits for any more, and without what waits for a lock."""
-        wanted = []
-        for waiting in batch:
-            command = waiting.command
-            if isinstance(command, Reserve) and waiting.outcome.done():
-                self.submit(_void_of(command))  # an earlier attempt may have committed it
-            elif command.wallet_id in self._parked:
-                self._parked[command.wallet_id].append(waiting)
-            else:
-                wanted.append(waiting)
-        return wanted
-
-    async def _commit_apart(self, batch: Sequence[_Waiting]) -> None:
-        """One of them is bad: each alone, once, so that only the guilty one fails."""
-        for waiting in batch:
-            await self._commit([waiting])
-
-    def _resolve(self, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.outcome.done():
-                waiting.outcome.set_result(outcome)
-            elif isinstance(outcome, Held):  # the caller left while its hold was committed
-                self.submit(_void_of(waiting.command))
-
-    def _fail(self, waiting: _Waiting, error: Exception) -> None:
-        logger.error("a ledger command failed alone: %s", type(waiting.command).__name__, exc_info=error)
-        if isinstance(waiting.command, Settle):
-            self._keep([waiting.command])
-        _refuse(waiting, error)
-
-    # --- wallets that somebody else has locked ----------------------------------------------
-
-    async def _park_locked(self, batch: Sequence[_Waiting]) -> bool:
-        """From here on the commands of locked wallets wait aside. False if none is locked any more."""
-        locked = await self._locked({waiting.command.wallet_id for waiting in batch})
-        for wallet_id in locked or ():
-            self._parked.setdefault(wallet_id, [])
-        return bool(locked)
-
-    async def _unpark(self) -> None:
-        """What was locked and is free again goes first, in its old order."""
-        self._look_at_locks = False
-        locked = await self._locked(set(self._parked))
-        if locked is not None:
-            for wallet_id in self._parked.keys() - locked:
-                self._queue.extendleft(reversed(self._parked.pop(wallet_id)))
-
-    async def _locked(self, wallet_ids: set[UUID]) -> set[UUID] | None:
-        try:
-            return await self._wire.locked(wallet_ids)
-        except psycopg.Error as error:
-            await self._wire.recover(error)
-            return None
-
-
-def _void_of(command: AnyCommand) -> Void:
-    assert isinstance(command, Reserve)
-    return Void(wallet_id=command.wallet_id, hold_id=command.hold_id, key_id=command.key_id)
-
-
-def _refuse(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.outcome.done():
-        waiting.outcome.set_exception(error)
-        waiting.outcome.exception()  # a settlement's future may have no reader
+            if self._parking.wallets:
+                self._are_locks_due = True
+                self._queue.ready.set()

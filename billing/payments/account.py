@@ -14,8 +14,8 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from billing import ledger
 from billing.credits import lots
+from billing.ledger import journal
 from billing.ledger.models import Wallet
 from billing.notices import outbox
 from billing.payments.models import AutoTopUp, Payment
@@ -63,7 +63,7 @@ def pay(payment: Payment, amount_cents: int | None, currency: str | None) -> boo
     if payment.paid_at is not None:
         return False
     payment.paid_at, payment.state, payment.failure = datetime.now(UTC), Payment.State.PAID, ""
-    ledger.post(
+    journal.post(
         payment.organization_id,
         "purchase",
         payment.credits_micro,
@@ -137,7 +137,7 @@ def _move(payment: Payment, missing_micro: int) -> None:
 
 def _post(payment: Payment, amount_micro: int) -> None:
     if amount_micro:
-        ledger.post(
+        journal.post(
             payment.organization_id,
             "refund",
             amount_micro,

@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from billing import ledger
-from billing.ledger.kernel import Done, Expire
+from billing.ledger import journal
+from billing.ledger.commands import Done, Expire
 from billing.ledger.models import Hold
 from billing.reconciliation import losses
 from billing.reconciliation.models import Loss
@@ -89,7 +89,7 @@ def _overdue(askable: Collection[str]) -> list[Expire]:
 @transaction.atomic
 def _expire(commands: list[Expire], askable: Collection[str]) -> int:
     """How many expired; those of them that had reached a provider are noted as losses in the same transaction."""
-    outcomes = zip(commands, ledger.execute(commands), strict=True)
+    outcomes = zip(commands, journal.execute(commands), strict=True)
     expired = [command.hold_id for command, done in outcomes if isinstance(done, Done) and done.changed]
     for hold in Hold.objects.filter(pk__in=expired, dispatched_at__isnull=False):
         _note_loss(hold, askable)

@@ -10,9 +10,8 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from billing import ledger
 from billing.credits.accounts import REASON_CHARACTERS_MAX
-from billing.ledger import rates
+from billing.ledger import journal, rates
 from billing.ledger.models import Hold, Wallet
 from billing.pricing import money
 from billing.reconciliation import losses
@@ -66,7 +65,7 @@ def charge_extra(id: int, *, actor: str, reason: str) -> ExtraCharge:
     if row.state == ExtraCharge.State.WAITING:
         _decide(row, ExtraCharge.State.CHARGED, actor, reason, taken_micro=_payable(row))
         if row.taken_micro:
-            ledger.post(
+            journal.post(
                 row.wallet_id,
                 "correction",
                 -row.taken_micro,

@@ -2,7 +2,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import ApiKey, User
-from billing.ledger.kernel import FIRST_ENDPOINT
+from billing.ledger.commands import FIRST_ENDPOINT
 from billing.ledger.models import Hold, Wallet
 from billing.pricing import money
 from billing.pricing.models import Price

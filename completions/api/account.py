@@ -8,8 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.callers import Principal
 from accounts.models import ApiKey
-from accounts.principals import Principal
 from billing.credits import lots
 from billing.ledger import balances
 from billing.models import Hold, Price, Usage

@@ -9,7 +9,8 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from accounts.principals import Directory, Principal
+from accounts.callers import Principal
+from accounts.principals import Directory
 from completions.calls.gateway import Gateway
 from completions.calls.sinks import Streamed
 from completions.dialects import OPENAI_CHAT, Dialect

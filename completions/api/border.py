@@ -8,7 +8,8 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions as drf
 
-from accounts.principals import Forbidden, TooManyAttempts, Unauthenticated
+from accounts.callers import Forbidden, TooManyAttempts, Unauthenticated
+from common.postgres import DatabaseUnavailable
 from completions.dialects import OPENAI_CHAT, Dialect
 from completions.errors import (
     AuthenticationFailed,
@@ -90,6 +91,7 @@ _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
     (Http404, NotFound),
     (OperationalError, LedgerUnavailable),
     (InterfaceError, LedgerUnavailable),
+    (DatabaseUnavailable, LedgerUnavailable),
     (drf.NotFound, NotFound),
     (drf.MethodNotAllowed, MethodNotAllowed),
     (drf.ParseError, partial(InvalidJson, "The request body is not valid JSON.")),

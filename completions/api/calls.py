@@ -12,7 +12,7 @@ from typing import Any, cast
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from accounts.principals import Principal
+from accounts.callers import Principal
 from completions.api.base import AsyncAPIView, EventStream, WholeAnswer, serving
 from completions.api.documented import COMPLETIONS, documented
 from completions.ask import Ask

@@ -6,7 +6,8 @@ run → route after route, circuits and fail-over → ask one: request → upstr
 import asyncio
 from contextlib import suppress
 
-from billing.ledger import Mark, Writer
+from billing.ledger.commands import Mark
+from billing.ledger.writer import Writer
 from completions.ask import Translator
 from completions.calls import failures
 from completions.calls.call import OK, Call

@@ -6,8 +6,8 @@ Holds (holds.py) make it, attempts (attempts.py) fill it in, settlement (settlem
 import time
 from uuid import UUID
 
-from accounts.principals import Principal
-from billing.ledger import Attempt, FailedAttempt
+from accounts.callers import Principal
+from billing.ledger.commands import Attempt, FailedAttempt
 from billing.pricing import money
 from completions.ask import Ask, Progress, Reported
 from completions.calls.idempotency import Claim

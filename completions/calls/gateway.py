@@ -11,8 +11,9 @@ import asyncio
 import time
 from typing import Any
 
-from accounts.principals import Principal
-from billing.ledger import Settled, Writer
+from accounts.callers import Principal
+from billing.ledger.commands import Settled
+from billing.ledger.writer import Writer
 from completions import errors
 from completions.ask import Ask
 from completions.calls.attempts import Attempts

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from accounts.principals import Principal
-from billing.ledger import Held, LedgerUnavailable, Refused, Reserve, Writer
+from accounts.callers import Principal
+from billing.ledger.commands import Held, Refused, Reserve
+from billing.ledger.queue import LedgerUnavailable
+from billing.ledger.writer import Writer
 from billing.pricing.money import CreditRate
 from completions import errors
 from completions.ask import Ask

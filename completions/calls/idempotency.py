@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from billing.ledger import Settle
+from billing.ledger.commands import Settle
 from common import sealing
 from completions.errors import IdempotencyInProgress, IdempotencyKeyReused, OutOfRange
 

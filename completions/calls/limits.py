@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from accounts.principals import RateLimits
+from accounts.callers import RateLimits
 from completions import errors
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ providers, models and outcomes, which the catalog and the code bound; never a te
 
 from collections import Counter
 
-from billing.ledger import Settle, Settled, Void
+from billing.ledger.commands import Settle, Settled, Void
 from common.histogram import Histogram
 from completions.calls.call import OK, Call
 

@@ -16,10 +16,10 @@ from uuid import uuid4
 import msgspec
 from django.utils import timezone
 
-from billing.ledger import Writer
+from billing.ledger.writer import Writer
+from common.postgres import DatabaseUnavailable
 from completions.calls.circuits import Circuits
 from completions.calls.models import ServerProcess
-from completions.errors import LedgerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Presence:
         """A row that stays is dead after a while."""
         try:
             await self._database.execute(LEAVE, (self._id,))
-        except LedgerUnavailable:
+        except DatabaseUnavailable:
             logger.info("left without saying so: no database")
 
 

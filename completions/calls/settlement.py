@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from billing.ledger import Receipt, Settle, Settled, Void, Writer
+from billing.ledger.commands import Receipt, Settle, Settled, Void
+from billing.ledger.writer import Writer
 from billing.pricing import money
 from completions import errors
 from completions.calls import failures

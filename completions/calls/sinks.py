@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from billing.ledger import Settled
+from billing.ledger.commands import Settled
 from completions.ask import Progress
 from completions.calls.buffer import ClientBuffer
 from completions.calls.call import Call

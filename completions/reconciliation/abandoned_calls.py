@@ -7,8 +7,8 @@ at once do no harm: a call is asked for by one of them, and charged once by its 
 
 import logging
 
-from billing import ledger
-from billing.ledger import rates
+from billing.ledger import journal, rates
+from billing.ledger.commands import Receipt, Settle, Settled
 from billing.models import Hold, Usage
 from billing.pricing import money
 from billing.reconciliation import abandoned_holds as books
@@ -60,18 +60,18 @@ def _settle(asking: Lookups, hold: Hold) -> bool:
     if generation is None:
         books.ask_again(hold)
         return False
-    [outcome] = ledger.execute([settlement(hold, generation)])
-    return isinstance(outcome, ledger.Settled) and not outcome.replayed
+    [outcome] = journal.execute([settlement(hold, generation)])
+    return isinstance(outcome, Settled) and not outcome.replayed
 
 
-def settlement(hold: Hold, generation: Generation) -> ledger.Settle:
+def settlement(hold: Hold, generation: Generation) -> Settle:
     """The call at its provider's bill and counts, by the rate and the price that it began with."""
-    return ledger.Settle(
+    return Settle(
         wallet_id=hold.wallet_id,
         hold_id=hold.pk,
         key_id=hold.key_id,
         actual=rates.struct(hold).micro(money.pico(generation.cost_usd)),
-        receipt=ledger.Receipt(
+        receipt=Receipt(
             model=hold.model,
             provider=hold.provider,
             price_id=hold.price_id,

@@ -18,8 +18,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from billing import ledger
-from billing.ledger import rates
+from billing.ledger import journal, rates
 from billing.models import FailedAttempt, Hold, Loss, Usage
 from billing.pricing import money
 from billing.reconciliation import losses
@@ -164,7 +163,7 @@ def _compare(usage: Usage, billed_usd: Decimal) -> str:
 
 
 def _refund(usage: Usage, micro: int) -> None:
-    ledger.post(
+    journal.post(
         usage.wallet_id,
         "correction",
         micro,

@@ -21,9 +21,10 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.callers import SPENDING_ROLES
 from accounts.current import current_membership, memberships_of_request
 from accounts.models import Membership, Organization, User
-from accounts.principals import KEY_MANAGERS, SPENDING_ROLES
+from accounts.principals import KEY_MANAGERS
 from accounts.team import MANAGING_ROLES
 from billing.credits.accounts import may_pay
 from billing.models import Wallet

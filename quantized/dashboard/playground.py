@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts import sessions
-from accounts.principals import Forbidden
+from accounts.callers import Forbidden
 from completions.catalog.loader import load_catalog
 from quantized.dashboard.frame import Visitor, member_page, show
 

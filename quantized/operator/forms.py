@@ -8,7 +8,7 @@ from django import forms
 from unfold import widgets
 
 from billing.credits.accounts import AMOUNT_MAX_MICRO, REASON_CHARACTERS_MAX
-from billing.ledger import LedgerRefused
+from billing.ledger.journal import LedgerRefused
 from common.checks import Invalid
 from common.numbers import MICRO
 

@@ -7,8 +7,9 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from accounts.callers import Unauthenticated
 from accounts.models import ApiKey
-from accounts.principals import Unauthenticated, load_principal
+from accounts.principals import load_principal
 from accounts.services import issue_key
 from tests.kit import CHECKOUT
 from tests.kit.cast import make_cast

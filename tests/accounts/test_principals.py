@@ -12,6 +12,7 @@ from django.db import connection
 from accounts import keys
 from accounts import tokens as access
 from accounts.authentication import BearerAuthentication
+from accounts.callers import SPENDING_ROLES, Forbidden, Principal, Unauthenticated
 from accounts.models import ApiKey, Membership, TokenFamily, User
 from accounts.principals import (
     KEY_SQL,
@@ -19,10 +20,7 @@ from accounts.principals import (
     MEMBER_SQL,
     USED_SQL,
     Directory,
-    Forbidden,
     KeyRow,
-    Principal,
-    Unauthenticated,
     authorization,
     load_principal,
     principal_of,
@@ -548,6 +546,10 @@ def test_those_who_come_together_with_tokens_share_the_queries(signer):
 @pytest.mark.parametrize(("role", "may"), [("key", True), *((role, role in "owner admin developer") for role in ROLES)])
 def test_who_may_spend(role, may):
     assert Principal(ORGANIZATION_ID, None, 7, role, None).may_spend is may
+
+
+def test_those_who_spend_are_keys_and_roles_that_members_have():
+    assert {"key"} < SPENDING_ROLES < {"key", *Membership.Role.values}
 
 
 # --- The SQL of the async lane, and what PostgreSQL tells it ---

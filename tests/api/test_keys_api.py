@@ -10,11 +10,11 @@ from django.conf import settings
 from rest_framework.test import APIClient
 
 from accounts import keys
+from accounts.callers import Principal
 from accounts.models import ApiKey, Organization, User
-from accounts.principals import Principal
 from accounts.services import issue_key, revoke_key
-from billing import ledger
-from billing.ledger.kernel import Held, Refused, Reserve
+from billing.ledger import journal
+from billing.ledger.commands import Held, Refused, Reserve
 from tests.kit.books import make_hold_id, price_id
 from tests.kit.cast import Cast, make_cast
 
@@ -446,7 +446,7 @@ def test_a_wrong_overlap_is_named(alice: APIClient, overlap: Any):
 
 def test_a_lowered_limit_holds_for_the_next_hold(alice: APIClient, cast: Cast):
     key = make(alice, limit=1000, limit_period="day")
-    ledger.post(cast.organization.pk, "grant", 10_000, actor="test", reason="a test", idempotency_key="g")
+    journal.post(cast.organization.pk, "grant", 10_000, actor="test", reason="a test", idempotency_key="g")
 
     def hold(amount: int) -> Any:
         command = Reserve(
@@ -461,7 +461,7 @@ def test_a_lowered_limit_holds_for_the_next_hold(alice: APIClient, cast: Cast):
             floor=amount,
             life_s=600.0,
         )
-        return ledger.execute([command])[0]
+        return journal.execute([command])[0]
 
     assert hold(600) == Held(600)
     assert change(alice, key["id"], limit=700)["limit_remaining"] == 100

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts.principals import Principal
+from accounts.callers import Principal
 from accounts.services import create_user
 from billing.models import Entry, UsageHour
 from billing.oversight import verifier

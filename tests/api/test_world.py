@@ -4,7 +4,7 @@ import json
 
 from benchmarks.contenders import BODY, STREAM_BODY
 from benchmarks.upstream import ANSWER
-from billing.ledger.kernel import Mark, Reserve, Settle, Void
+from billing.ledger.commands import Mark, Reserve, Settle, Void
 from tests.kit import MODEL
 from tests.kit.calls import assert_error
 from tests.kit.world import (

@@ -281,7 +281,7 @@ def test_an_effect_that_fails_is_tried_again_with_the_next_delivery(
 ) -> None:
     completed = stripe.pay(str(buyer.start().session_id))[-1]
     with monkeypatch.context() as broken:
-        broken.setattr("billing.payments.account.ledger.post", lambda *_, **__: 1 / 0)
+        broken.setattr("billing.payments.account.journal.post", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             receive(completed)
     assert (StripeEvent.objects.count(), buyer.moves()) == (0, [])

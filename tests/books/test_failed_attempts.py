@@ -12,8 +12,8 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from billing.ledger.kernel import FailedAttempt as Told
-from billing.ledger.kernel import Mark, Settle, Void
+from billing.ledger.commands import FailedAttempt as Told
+from billing.ledger.commands import Mark, Settle, Void
 from billing.models import Entry, FailedAttempt, Hold, Usage
 from billing.oversight import verifier
 from billing.reconciliation import losses

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import ApiKey, Organization
-from billing import ledger
-from billing.ledger import kernel
-from billing.ledger.kernel import AnyCommand, Books, Post
+from billing.ledger import journal, kernel
+from billing.ledger.commands import AnyCommand, Post
+from billing.ledger.kernel import Books
 from billing.models import Wallet
 from billing.oversight import verifier
 from tests.kit.books import price_id
@@ -100,7 +100,7 @@ class DatabasePlayer:
 
     def run(self, now: datetime, commands: Sequence[AnyCommand]) -> list[Told]:
         self.clock.set(now)
-        return [told(outcome) for outcome in ledger.execute(commands)]
+        return [told(outcome) for outcome in journal.execute(commands)]
 
     def state(self) -> State:
         holds = """SELECT id, wallet_id, key_id, amount, state, actual, charged, created_at, expires_at, resolved_at,
@@ -320,4 +320,4 @@ def resolve_everything(player: DatabasePlayer, program: Program) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT wallet_id, id, key_id FROM billing_hold WHERE state = 'open'")
         open_holds = cursor.fetchall()
-    ledger.execute([kernel.Expire(wallet_id=wallet, hold_id=id, key_id=key) for wallet, id, key in open_holds])
+    journal.execute([kernel.Expire(wallet_id=wallet, hold_id=id, key_id=key) for wallet, id, key in open_holds])

@@ -7,9 +7,9 @@ import pytest
 from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from billing import ledger
+from billing.ledger import journal
 from billing.ledger.batch import Batch
-from billing.ledger.kernel import AnyCommand, Held, Refused, Reserve, Settled
+from billing.ledger.commands import AnyCommand, Held, Refused, Reserve, Settled
 from tests.kit.books import Tenant, hold_row, make_hold_id, make_receipt
 
 AMOUNT = 10
@@ -29,7 +29,7 @@ class Callers:
 
     def held(self) -> list[tuple[Tenant, UUID, UUID]]:
         commands = self.reserve()
-        assert ledger.execute(commands) == [Held(AMOUNT)] * len(commands)
+        assert journal.execute(commands) == [Held(AMOUNT)] * len(commands)
         return [(tenant, key, command.hold_id) for (tenant, key), command in zip(self.callers, commands, strict=True)]
 
     def settle(self) -> list[AnyCommand]:
@@ -98,7 +98,7 @@ def test_no_batch_takes_more_than_ten() -> None:
 
 def statements_of(commands: list[AnyCommand]) -> int:
     with CaptureQueriesContext(connection) as captured:
-        outcomes = ledger.execute(commands)
+        outcomes = journal.execute(commands)
     assert len(outcomes) == len(commands)
     assert not any(isinstance(outcome, Refused) for outcome in outcomes)
     # The transaction itself: a savepoint here, BEGIN and COMMIT outside of tests.

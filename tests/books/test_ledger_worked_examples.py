@@ -9,10 +9,11 @@ from django.db import IntegrityError, connection
 from msgspec.structs import replace
 
 from accounts.models import ApiKey, Organization
-from billing import ledger
 from billing.credits import accounts
-from billing.ledger import LedgerRefused
-from billing.ledger.kernel import AnyCommand, Books, Done, Held, Key, Posted, Refused, Settled, Wallet, decide
+from billing.ledger import journal
+from billing.ledger.commands import AnyCommand, Done, Held, Posted, Refused, Settled
+from billing.ledger.journal import LedgerRefused
+from billing.ledger.kernel import Books, Key, Wallet, decide
 from billing.models import Meter, Usage
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
@@ -132,7 +133,7 @@ def test_the_same_reservation_again_holds_nothing_more() -> None:
 def test_the_same_reservation_twice_in_one_batch() -> None:
     alice = Tenant(100)
     command = alice.reserve(60)
-    assert ledger.execute([command, command]) == [Held(60), Held(60, replayed=True)]
+    assert journal.execute([command, command]) == [Held(60), Held(60, replayed=True)]
     assert alice.wallet == (100, 60, 1)
 
 
@@ -149,7 +150,7 @@ def test_a_call_reserved_marked_and_settled_in_one_batch() -> None:
     alice = Tenant(100)
     reserve = alice.reserve(60)
     commands: list[AnyCommand] = [reserve, alice.mark(reserve.hold_id, "gen-7"), alice.settle(reserve.hold_id, 50)]
-    assert ledger.execute([*commands, alice.settle(reserve.hold_id, 50), alice.void(reserve.hold_id)]) == [
+    assert journal.execute([*commands, alice.settle(reserve.hold_id, 50), alice.void(reserve.hold_id)]) == [
         Held(60),
         Done(changed=True),
         Settled(50, 50),
@@ -461,7 +462,7 @@ def test_an_adjustment_stays_above_what_is_held() -> None:
     alice.hold(40)
     assert do(alice.post(-61)) == Refused("below_floor", required=61, available=60)
     with pytest.raises(LedgerRefused, match="the balance allows 60 micro-credits, 61 are asked for"):
-        ledger.post(alice.id, "adjustment", -61, actor="carol", reason="mistake", idempotency_key="form-1")
+        journal.post(alice.id, "adjustment", -61, actor="carol", reason="mistake", idempotency_key="form-1")
     assert do(alice.post(-60)) == Posted(2, 40)
     assert alice.entries() == [(1, "purchase", 100, 100), (2, "adjustment", -60, 40)]
 
@@ -484,20 +485,20 @@ def test_a_correction_names_the_call_it_corrects() -> None:
     hold = alice.hold(60)
     do(alice.settle(hold, 50, estimated=True))
     given = {"actor": "reconciliation", "reason": "the provider billed 45", "idempotency_key": f"recon:{hold}:1"}
-    assert ledger.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55)
-    assert ledger.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55, replayed=True)
+    assert journal.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55)
+    assert journal.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55, replayed=True)
     assert hold_row(hold) == ("settled", 60, 50, 50)
 
 
 def test_an_organization_without_a_wallet_is_named() -> None:
     with pytest.raises(LedgerRefused, match="this organization has no wallet"):
-        ledger.post(make_hold_id(), "grant", 5, actor="carol", reason="gift", idempotency_key="g")
+        journal.post(make_hold_id(), "grant", 5, actor="carol", reason="gift", idempotency_key="g")
 
 
 def test_one_bad_posting_undoes_its_whole_batch() -> None:
     alice = Tenant(100)
     with pytest.raises(Exception, match="entry_names_actor_and_reason"):
-        ledger.execute([alice.post(5), alice.post(5, actor="")])
+        journal.execute([alice.post(5), alice.post(5, actor="")])
     assert alice.wallet == (100, 0, 1)
 
 

@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import ledger
 from billing.credits import accounts, lots
 from billing.credits.lots import Movement, spend
+from billing.ledger.commands import Refused, Settled
 from billing.models import Entry, Lot
 from billing.oversight import verifier
 from billing.tasks import expire_credits
@@ -344,8 +344,8 @@ def test_expiry_beside_spending_keeps_the_books(live_db: None) -> None:
 def _spend_if_possible(_: UUID, tenant: Tenant) -> int:
     reserve = tenant.reserve(30, floor=1)
     outcome = do(reserve)
-    if isinstance(outcome, ledger.Refused):
+    if isinstance(outcome, Refused):
         return 0
     settled = do(tenant.settle(reserve.hold_id, 17))
-    assert isinstance(settled, ledger.Settled)
+    assert isinstance(settled, Settled)
     return settled.charged

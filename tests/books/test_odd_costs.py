@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from billing import ledger
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Usage
 from completions.providers.openai.usage import reported
 from tests.kit.catalogs import make_price
@@ -37,6 +37,6 @@ def test_a_cost_is_kept_or_left_out(db: None, said: str, kept: Decimal | None):
     ids = {"wallet_id": tenant.organization_id, "hold_id": hold_id, "key_id": tenant.key_id}
     receipt = Receipt(model="m", provider="p", price_id=price.pk, reported_cost_usd=told.cost_usd)
     more = {"user_id": None, "model": "m", "price_id": price.pk, "provider": "p"}
-    ledger.execute([Reserve(**ids, **more, amount=5, floor=5, life_s=60)])
-    ledger.execute([msgspec.convert(msgspec.to_builtins(Settle(**ids, actual=5, receipt=receipt)), Settle)])
+    journal.execute([Reserve(**ids, **more, amount=5, floor=5, life_s=60)])
+    journal.execute([msgspec.convert(msgspec.to_builtins(Settle(**ids, actual=5, receipt=receipt)), Settle)])
     assert Usage.objects.get(pk=hold_id).reported_cost_usd == kept

@@ -9,10 +9,10 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from accounts.models import AuditEntry, Organization, User
-from billing import ledger
 from billing.credits import lots, operations
 from billing.credits.operations import Asked
-from billing.ledger import LedgerRefused, balances
+from billing.ledger import balances, journal
+from billing.ledger.journal import LedgerRefused
 from billing.models import Entry, Operation, Wallet
 from billing.oversight import verifier
 from billing.statements import monthly
@@ -137,7 +137,7 @@ def test_unlimited_takes_two_and_limited_one(cast, dora, emil):
 def test_a_floor_above_the_balance_is_refused(cast, dora):
     operations.request(asked(cast, "overdraft", 700), dora)
     Wallet.objects.filter(pk=cast.organization.pk).update(unlimited=True)
-    ledger.post(cast.organization.pk, "adjustment", -600, actor="test", reason="test", idempotency_key="t")
+    journal.post(cast.organization.pk, "adjustment", -600, actor="test", reason="test", idempotency_key="t")
     operations.request(asked(cast, "limited"), dora)
     with pytest.raises(Invalid, match="floor above its balance"):
         operations.request(asked(cast, "overdraft", 500), dora)

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from billing import ledger
+from billing.ledger import journal
 from billing.models import Price, Usage
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTALS, total_of
@@ -172,7 +172,7 @@ def rows(sql: str) -> list[tuple[Any, ...]]:
 
 def call(tenant: Tenant, units: dict[str, int]) -> UUID:
     hold_id = tenant.hold(10)
-    ledger.execute([tenant.settle(hold_id, 3, usage=money.Usage(units=units))])
+    journal.execute([tenant.settle(hold_id, 3, usage=money.Usage(units=units))])
     return hold_id
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from billing import ledger
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Usage
 from completions.models import LookupPace, Provider
 from completions.reconciliation import calls as reconciliation
@@ -85,8 +85,8 @@ def due_call(tenant: Tenant, provider: str, ref: str) -> Usage:
         model="m", provider=provider, price_id=price.pk, provider_ref=ref, reconciliation="pending", reconcile_after_s=0
     )
     more: dict[str, Any] = {"user_id": None, "model": "m", "price_id": price.pk, "provider": provider}
-    ledger.execute([Reserve(**ids, **more, amount=5000, floor=5000, life_s=60)])
-    ledger.execute([Settle(**ids, actual=5000, receipt=receipt)])
+    journal.execute([Reserve(**ids, **more, amount=5000, floor=5000, life_s=60)])
+    journal.execute([Settle(**ids, actual=5000, receipt=receipt)])
     return Usage.objects.get(pk=hold_id)
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from billing import ledger
+from billing.ledger import journal
 from billing.oversight import standing
 from billing.pricing.money import Usage as Tokens
 from billing.usage import figures, rollups
@@ -47,7 +47,7 @@ def call(tenant: Tenant, charged: int, *, key: Any = None, user_id: int | None =
 
 def refund(tenant: Tenant, hold_id: Any, micro: int) -> None:
     given = {"actor": "reconciliation", "reason": "too much", "idempotency_key": f"recon:{hold_id}:1"}
-    ledger.post(tenant.id, "correction", micro, hold_id=hold_id, **given)
+    journal.post(tenant.id, "correction", micro, hold_id=hold_id, **given)
 
 
 def reading_usage(queries: CaptureQueriesContext) -> list[str]:

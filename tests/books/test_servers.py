@@ -8,10 +8,10 @@ from django.db import connection
 from django.utils import timezone
 
 from common.histogram import Histogram
+from common.postgres import DatabaseUnavailable
 from completions.calls import presence as servers
 from completions.calls.circuits import Circuits
 from completions.calls.presence import CircuitState, Presence
-from completions.errors import LedgerUnavailable
 from completions.models import ServerProcess
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +31,7 @@ class Database:
 
 class Gone:
     async def execute(self, sql: str, params: tuple[object, ...]) -> None:
-        raise LedgerUnavailable
+        raise DatabaseUnavailable
 
 
 class Process:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing import ledger
-from billing.ledger.kernel import Held, Settled
+from billing.ledger import journal
+from billing.ledger.commands import Held, Settled
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
 from billing.reconciliation.abandoned_holds import Sweep
@@ -67,7 +67,7 @@ def test_resolved_holds_are_left_alone(clock: DatabaseClock) -> None:
 @pytest.mark.parametrize("holds", [abandoned_holds.BATCH, 2 * abandoned_holds.BATCH + 1])
 def test_more_than_a_batch_is_swept_in_one_go(clock: DatabaseClock, holds: int) -> None:
     tenants = [Tenant(10_000) for _ in range(3)]
-    ledger.execute([tenants[n % 3].reserve(1, life_s=-1) for n in range(holds)])
+    journal.execute([tenants[n % 3].reserve(1, life_s=-1) for n in range(holds)])
     assert abandoned_holds.sweep() == Sweep(expired=holds, settled=0, pending=0)
     assert [tenant.wallet for tenant in tenants] == [(10_000, 0, 1)] * 3
 
@@ -85,7 +85,7 @@ def test_the_task_sweeps(clock: DatabaseClock) -> None:
 def test_three_sweepers_at_once_expire_every_hold_once(live_db: None) -> None:
     abandoned_holds.sweep()  # what other tests may have left
     tenants = [Tenant(10_000) for _ in range(5)]
-    ledger.execute([tenants[n % 5].reserve(1, life_s=-1) for n in range(1_200)])
+    journal.execute([tenants[n % 5].reserve(1, life_s=-1) for n in range(1_200)])
     untouched = tenants[0].hold(7)
     swept = at_once([abandoned_holds.sweep] * 3)
     assert sum(sweep.expired for sweep in swept) == 1_200
@@ -98,12 +98,12 @@ def test_calls_that_end_while_they_are_swept_are_charged_once(live_db: None) -> 
     """In time or late, as it falls out; once either way."""
     alice = Tenant(100_000)
     reserves = [alice.reserve(10, life_s=-1) for _ in range(400)]
-    ledger.execute(reserves)
+    journal.execute(reserves)
     settled: list[object] = []
 
     def settle_all() -> None:
         for start in range(0, 400, 20):
-            settled.extend(ledger.execute([alice.settle(r.hold_id, 10) for r in reserves[start : start + 20]]))
+            settled.extend(journal.execute([alice.settle(r.hold_id, 10) for r in reserves[start : start + 20]]))
 
     at_once([settle_all, abandoned_holds.sweep, abandoned_holds.sweep])
     assert all(isinstance(outcome, Settled) and outcome.charged == 10 for outcome in settled)

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from billing import ledger
+from billing.ledger.commands import Settled
 from billing.models import Hold, Loss, Usage
 from billing.oversight import verifier
 from billing.reconciliation import losses
@@ -158,7 +158,7 @@ def test_a_loss_that_is_settled_from_the_spool_after_all_is_none(db: None) -> No
     hold_id = lost_call(alice, "elsewhere", "")
     abandoned_calls.sweep()
     assert reasons(hold_time(hold_id)) == [(hold_id, "no_reference")]
-    assert do(alice.settle(hold_id, 700)) == ledger.Settled(700, 999_300, late=True)
+    assert do(alice.settle(hold_id, 700)) == Settled(700, 999_300, late=True)
     assert reasons(hold_time(hold_id)) == []
     assert Loss.objects.filter(pk=hold_id).exists()
 
@@ -195,7 +195,7 @@ def test_a_settlement_that_comes_after_the_sweeper_changes_nothing(upstream: tup
     alice = Tenant(1_000_000)
     hold_id = lost_call(alice, provider.name, serve(sandbox).id)
     abandoned_calls.sweep()
-    assert do(alice.settle(hold_id, 4_000)) == ledger.Settled(COST_MICRO, 1_000_000 - COST_MICRO, replayed=True)
+    assert do(alice.settle(hold_id, 4_000)) == Settled(COST_MICRO, 1_000_000 - COST_MICRO, replayed=True)
     assert alice.wallet == (1_000_000 - COST_MICRO, 0, 2)
 
 

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection, transaction
 
 from accounts.services import create_user
-from billing import ledger
 from billing.credits import lots, vouchers
+from billing.ledger import journal
 from billing.models import Hold, Lot, Payment, Voucher
 from billing.oversight import verifier
 from billing.payments import account
@@ -53,7 +53,7 @@ def world() -> World:
     do(alice.void(voided, key=key))
     do(bob.settle(bob.hold(40), 700))
     clock.set(HALF_PAST_TEN + timedelta(hours=2))
-    ledger.execute([alice.expire(late, key=key), alice.expire(expired, key=key)])
+    journal.execute([alice.expire(late, key=key), alice.expire(expired, key=key)])
     do(alice.settle(late, 30, key=key))
     do(alice.void(still_open, key=key))
     still_open = alice.hold(100, key=key)

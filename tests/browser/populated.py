@@ -17,10 +17,10 @@ from django.db import connection, transaction
 from accounts import team
 from accounts.models import ApiKey, Invitation, Membership, Organization, User
 from accounts.services import add_member, create_organization, create_user, issue_key, revoke_key
-from billing import ledger
 from billing.credits import operations, vouchers
 from billing.credits.operations import Asked
-from billing.ledger.kernel import AnyCommand, Post, Reserve, Settle, Void
+from billing.ledger import journal
+from billing.ledger.commands import AnyCommand, Post, Posted, Reserve, Settle, Void
 from billing.notices import alerts, webhooks
 from billing.pricing import money
 from billing.usage import rollups
@@ -150,7 +150,7 @@ def six_weeks(organization_id: UUID, keys: dict[str, ApiKey], clock: DatabaseClo
         route, key = routes[name], keys[picked(chance, KEYS)]
         call = Call(organization_id, key.pk, name, route.price_id, route.price.to_struct(), rate)
         kind, hold_id, commands = call.made(chance, at)
-        ledger.execute(commands)
+        journal.execute(commands)
         last[kind] = hold_id
         if kind == "answered" and chance.random() < 0.004:
             post(organization_id, "correction", 12_500, "The provider billed less", hold_id=hold_id)
@@ -179,7 +179,7 @@ def picked(chance: Random, weights: dict[str, int]) -> str:
 
 
 def post(organization_id: UUID, kind: str, amount: int, reason: str, hold_id: UUID | None = None) -> None:
-    [done] = ledger.execute(
+    [done] = journal.execute(
         [
             Post(
                 wallet_id=organization_id,
@@ -192,7 +192,7 @@ def post(organization_id: UUID, kind: str, amount: int, reason: str, hold_id: UU
             )
         ]
     )
-    assert isinstance(done, ledger.Posted), done
+    assert isinstance(done, Posted), done
 
 
 class Call(NamedTuple):

@@ -27,7 +27,7 @@ from django.db import connection
 from benchmarks.contenders import BODY, STREAM_BODY
 from benchmarks.upstream import ANSWER
 from billing.ledger.batch import Batch, Statement
-from billing.ledger.kernel import AnyCommand, Held, Outcome, Settled
+from billing.ledger.commands import AnyCommand, Held, Outcome, Settled
 from quantized import asgi
 from tests.kit import MODEL, world
 from tests.kit.books import Tenant

@@ -8,7 +8,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from benchmarks.contenders import BODY, STREAM_BODY
-from billing.ledger import Refused, Reserve, Settle, Void
+from billing.ledger.commands import Refused, Reserve, Settle, Void
 from billing.oversight import verifier
 from tests.kit import CHECKOUT, MODEL
 from tests.kit.calls import call, chat, holds, post, wallet

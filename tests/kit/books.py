@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 from django.db import connection
 
 from accounts.models import ApiKey, Organization
-from billing import ledger
-from billing.ledger.kernel import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
+from billing.ledger import journal
+from billing.ledger.commands import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
 from billing.models import Price, Wallet
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Tenant:
         self.price_id = price_id()
         Wallet.objects.filter(pk=self.id).update(unlimited=unlimited, overdraft=overdraft)
         if credits:
-            ledger.execute([self.post(credits, kind="purchase", idempotency_key="opening")])
+            journal.execute([self.post(credits, kind="purchase", idempotency_key="opening")])
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Tenant:
 
 
 def do(command: AnyCommand) -> Outcome:
-    [outcome] = ledger.execute([command])
+    [outcome] = journal.execute([command])
     return outcome
 
 

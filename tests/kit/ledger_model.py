@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from billing.ledger import kernel
-from billing.ledger.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
+from billing.ledger.commands import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
 
 Told = tuple[Any, ...]  # an outcome as plain figures
 

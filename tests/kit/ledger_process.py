@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from billing.ledger.kernel import Held, Receipt, Refused, Reserve, Settle, Settled
+from billing.ledger.commands import Held, Receipt, Refused, Reserve, Settle, Settled
 from billing.ledger.spool import Spool
 from billing.ledger.writer import Writer
 

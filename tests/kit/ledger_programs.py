@@ -5,7 +5,7 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from billing.ledger.kernel import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
+from billing.ledger.commands import AnyCommand, Expire, Mark, Post, Receipt, Reserve, Settle, Void
 from billing.pricing.money import Usage
 from tests.kit.ledger_model import ModelKey, ModelWallet
 

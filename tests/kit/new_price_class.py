@@ -18,9 +18,9 @@ import msgspec  # noqa: E402  # what follows needs Django
 from django.db import transaction  # noqa: E402
 from django.test import RequestFactory  # noqa: E402
 
-from billing import ledger  # noqa: E402
 from billing.credits.accounts import open_account  # noqa: E402
-from billing.ledger.kernel import Receipt, Reserve, Settle  # noqa: E402
+from billing.ledger import journal  # noqa: E402
+from billing.ledger.commands import Receipt, Reserve, Settle  # noqa: E402
 from billing.models import Price, Usage  # noqa: E402
 from billing.pricing import money  # noqa: E402
 from billing.usage import receipts  # noqa: E402
@@ -100,7 +100,7 @@ def settle(row: Route, cost_pico: int) -> tuple[str, Usage]:
     call = {"model": MODEL, "provider": "acme", "price_id": row.price_id}
     receipt = Receipt(**call, usage=USAGE, cost_pico=cost_pico)
     reserve = Reserve(**ids, **call, user_id=None, amount=5_000, floor=5_000, life_s=60)
-    ledger.execute([reserve, Settle(**ids, actual=5_000, receipt=receipt)])
+    journal.execute([reserve, Settle(**ids, actual=5_000, receipt=receipt)])
     return receipts.generation_id(hold_id), Usage.objects.get(pk=hold_id)
 
 

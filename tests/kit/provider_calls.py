@@ -9,8 +9,8 @@ from uuid import UUID
 
 import httpx
 
-from billing import ledger
-from billing.ledger import rates
+from billing.ledger import journal, rates
+from billing.ledger.commands import Held, Mark, Receipt, Reserve, Settle, Void
 from billing.models import Hold, Usage
 from billing.pricing import money
 from completions.models import Provider
@@ -58,24 +58,24 @@ def lost_call(tenant: Tenant, provider: str, reference: str | None, *, amount: i
     price, rate, hold_id = make_price(), rates.current(), make_hold_id()
     ids: dict[str, Any] = {"wallet_id": tenant.id, "hold_id": hold_id}
     more: dict[str, Any] = {"user_id": None, "model": "any/model", "price_id": price.pk, "provider": provider}
-    reserve = ledger.Reserve(**ids, **more, key_id=None, amount=amount, floor=amount, life_s=life_s, rate_id=rate.pk)
-    assert ledger.execute([reserve]) == [ledger.Held(amount)]
+    reserve = Reserve(**ids, **more, key_id=None, amount=amount, floor=amount, life_s=life_s, rate_id=rate.pk)
+    assert journal.execute([reserve]) == [Held(amount)]
     if reference is not None:
-        ledger.execute([ledger.Mark(**ids, provider=provider, provider_ref=reference)])
+        journal.execute([Mark(**ids, provider=provider, provider_ref=reference)])
     return hold_id
 
 
 def settled_call(tenant: Tenant, provider: str, reference: str, cost_usd: Decimal, **of_receipt: Any) -> Usage:
     """A call that ended as usual and was charged this cost; due for its look-up."""
     hold = Hold.objects.get(pk=lost_call(tenant, provider, reference, life_s=600, amount=50_000))
-    settle = ledger.Settle(
+    settle = Settle(
         wallet_id=hold.wallet_id,
         hold_id=hold.pk,
         key_id=None,
         actual=rates.struct(hold).micro(money.pico(cost_usd)),
         receipt=receipt(hold, provider, reference, money.pico(cost_usd), **of_receipt),
     )
-    ledger.execute([settle])
+    journal.execute([settle])
     return Usage.objects.get(pk=hold.pk)
 
 
@@ -83,13 +83,13 @@ def failed_call(tenant: Tenant, provider: str, reference: str) -> Usage:
     """A call that was begun at its provider and failed: voided, and to be looked up all the same."""
     hold = Hold.objects.get(pk=lost_call(tenant, provider, reference, life_s=600))
     given = receipt(hold, provider, reference, 0)
-    ledger.execute([ledger.Void(wallet_id=hold.wallet_id, hold_id=hold.pk, key_id=None, receipt=given)])
+    journal.execute([Void(wallet_id=hold.wallet_id, hold_id=hold.pk, key_id=None, receipt=given)])
     return Usage.objects.get(pk=hold.pk)
 
 
-def receipt(hold: Hold, provider: str, reference: str, cost_pico: int, **given: Any) -> ledger.Receipt:
+def receipt(hold: Hold, provider: str, reference: str, cost_pico: int, **given: Any) -> Receipt:
     named: dict[str, Any] = {"reconciliation": "pending", "reconcile_after_s": 0} | given
-    return ledger.Receipt(
+    return Receipt(
         model=hold.model,
         provider=provider,
         price_id=hold.price_id,

@@ -21,7 +21,7 @@ import msgspec
 
 from accounts import keys
 from benchmarks.upstream import ANTHROPIC, OPENROUTER, chunk, event
-from billing.ledger.kernel import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
+from billing.ledger.commands import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
 from completions.routes import Catalog, ModelCard, Provider, Route
 from completions.upstream.request import UpstreamRequest
 from quantized.asgi import Application

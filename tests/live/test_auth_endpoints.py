@@ -19,8 +19,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts import sessions, signing_keys, throttle
+from accounts.callers import TooManyAttempts
 from accounts.models import LogInThrottle, Membership, RefreshToken, SigningKey, TokenFamily, User
-from accounts.principals import TooManyAttempts
 from accounts.services import reactivate, suspend
 from tests.kit.calls import assert_error, call, chat, post
 from tests.kit.live import make_tenant

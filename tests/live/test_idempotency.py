@@ -14,8 +14,8 @@ import pytest
 from django.db import connection
 from pyreqwest.client import ClientBuilder
 
-from billing import ledger
-from billing.ledger.kernel import Reserve
+from billing.ledger import journal
+from billing.ledger.commands import Reserve
 from billing.models import Entry
 from billing.reconciliation import abandoned_holds
 from common import sealing
@@ -177,7 +177,7 @@ def expired_hold(tenant: Tenant, price_id: int) -> uuid.UUID:
     hold_id = uuid.uuid4()
     ids = {"wallet_id": tenant.organization_id, "hold_id": hold_id, "key_id": tenant.key_id}
     reserve = Reserve(**ids, user_id=None, model=MODEL, price_id=price_id, provider="", amount=1, floor=1, life_s=0)
-    ledger.execute([reserve])
+    journal.execute([reserve])
     abandoned_holds.sweep()
     return hold_id
 

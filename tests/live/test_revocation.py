@@ -10,8 +10,9 @@ from django.conf import settings
 from django.db import connection
 
 from accounts import sessions, signing_keys
+from accounts.callers import Forbidden, Unauthenticated
 from accounts.models import ApiKey, Membership, TokenFamily, User
-from accounts.principals import KEYS_CHANGED, Directory, Forbidden, Unauthenticated
+from accounts.principals import KEYS_CHANGED, Directory
 from accounts.services import issue_key, revoke_key, suspend
 from quantized.database import Listener, Reader
 from tests.kit.cast import make_cast

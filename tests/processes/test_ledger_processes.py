@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from billing import ledger
+from billing.ledger import journal
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
 from tests.kit import CHECKOUT
@@ -188,9 +188,9 @@ def test_wallets_in_opposite_orders_and_everybody_at_once_never_deadlock(
             turn += 1
             ours = [*tenants[turn % 12 :], *tenants[: turn % 12]]
             reserves = [tenant.reserve(AMOUNT) for tenant in ours]
-            ledger.execute(reserves)
+            journal.execute(reserves)
             settles = [tenant.settle(hold.hold_id, 0) for tenant, hold in zip(ours, reserves, strict=True)]
-            ledger.execute(settles[::-1])
+            journal.execute(settles[::-1])
 
     def sweep() -> None:
         while not stop.is_set():

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyreqwest.client import ClientBuilder
 
+from accounts.callers import RateLimits
 from accounts.models import Organization
-from accounts.principals import RateLimits
 from accounts.services import issue_key
 from completions.calls.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
 from sandbox.server import SandboxServer

@@ -6,10 +6,12 @@ import logging
 import msgspec
 import pytest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFieldsSent
+from django.db import OperationalError
 from django.http import Http404
 from rest_framework import exceptions as drf
 
-from accounts.principals import Forbidden, Unauthenticated
+from accounts.callers import Forbidden, Unauthenticated
+from common.postgres import DatabaseUnavailable
 from completions import errors
 from completions.api import border
 from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
@@ -164,6 +166,8 @@ def test_frameworks_exceptions_become_ours() -> None:
     assert answered(drf.AuthenticationFailed()) == (401, "authentication_error", "invalid_api_key")
     assert answered(drf.PermissionDenied()) == (403, "permission_error", "role")
     assert answered(PermissionDenied()) == (403, "permission_error", "role")
+    assert answered(OperationalError("secret")) == (503, "provider_unavailable", "service_unavailable")
+    assert answered(DatabaseUnavailable("secret")) == (503, "provider_unavailable", "service_unavailable")
     assert answered(RequestDataTooBig()) == (413, "invalid_request_error", "request_too_large")
     assert answered(TooManyFieldsSent("secret")) == (400, "invalid_request_error", "invalid_request")
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from billing.ledger import Attempt, Receipt, Settle, Settled, Void
+from billing.ledger.commands import Attempt, Receipt, Settle, Settled, Void
 from billing.pricing.money import Usage
 from common.histogram import Histogram
 from completions.calls.call import Call

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from billing.ledger.batch import Row, Statement
-from billing.ledger.kernel import Held, Settled
+from billing.ledger.commands import Held, Settled
 from billing.ledger.pipeline import BEGIN, COMMIT, Flusher
 from billing.ledger.wire import Wire
 from tests.kit.books import Tenant

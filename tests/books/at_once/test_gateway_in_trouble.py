@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from accounts.principals import Principal, RateLimits
-from billing import ledger
-from billing.ledger import Spool, Wire
-from billing.ledger.kernel import AnyCommand, Outcome
+from accounts.callers import Principal, RateLimits
+from billing.ledger import journal
+from billing.ledger.commands import AnyCommand, Outcome, Settle
+from billing.ledger.spool import Spool
+from billing.ledger.wire import Wire
 from billing.models import Entry, Hold, Usage
+from common.postgres import DatabaseUnavailable
 from completions.calls.idempotency import Claim, Idempotency
 from completions.calls.sinks import Sink, Streamed, Whole
 from completions.dialects import OPENAI_CHAT
@@ -23,7 +25,6 @@ from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 from completions.errors import (
     IdempotencyInProgress,
     InsufficientCredits,
-    LedgerUnavailable,
     ProviderUnavailable,
     ServerStopping,
 )
@@ -118,10 +119,8 @@ def test_a_stop_while_the_database_is_away_spools_the_running_calls(
 
     asyncio.run(story())
     spool = Spool(settings.SPOOL_DIR)
-    [settlement] = [
-        command for path in spool.files() for command in spool.read(path) if isinstance(command, ledger.Settle)
-    ]
-    ledger.execute([settlement])
+    [settlement] = [command for path in spool.files() for command in spool.read(path) if isinstance(command, Settle)]
+    journal.execute([settlement])
     assert Hold.objects.get(wallet_id=tenant.organization_id).state == "settled"
 
 
@@ -138,7 +137,7 @@ def test_a_database_that_hangs_keeps_no_reader_waiting(
             gate.hold()
             asked = [asyncio.ensure_future(reader.fetch_one("SELECT 2", ())) for _ in range(3)]
             done, _ = await asyncio.wait(asked, timeout=PATIENCE_S)
-            assert [type(task.exception()) for task in done] == [LedgerUnavailable] * 3
+            assert [type(task.exception()) for task in done] == [DatabaseUnavailable] * 3
             gate.let_flow()
             assert await reader.fetch_one("SELECT 3", ()) == (3,)
             await reader.close()
@@ -206,7 +205,7 @@ def test_whatever_stops_a_call_before_its_provider_frees_its_claim(
 def test_a_settlement_that_fails_gives_the_keys_place_back(url: str, settings: LazySettings, tenant: Tenant) -> None:
     class Refusing(Wire):
         async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
-            if any(isinstance(command, ledger.Settle) for command in commands):
+            if any(isinstance(command, Settle) for command in commands):
                 raise ValueError
             return await super().transact(commands)
 
@@ -353,9 +352,9 @@ def test_a_call_that_was_answered_when_the_server_must_go_is_told_and_spooled(
 
     asyncio.run(story())
     spool = Spool(settings.SPOOL_DIR)
-    kept = [command for path in spool.files() for command in spool.read(path) if isinstance(command, ledger.Settle)]
+    kept = [command for path in spool.files() for command in spool.read(path) if isinstance(command, Settle)]
     assert [command.receipt.usage.completion_tokens for command in kept] == [8, 8]
-    ledger.execute(kept)
+    journal.execute(kept)
     assert set(Hold.objects.filter(wallet_id=tenant.organization_id).values_list("state", "charged")) == {
         ("settled", 2_400)
     }

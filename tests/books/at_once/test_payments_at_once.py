@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 from django.test import override_settings
 
-from billing import ledger
+from billing.ledger.commands import Held, Settled
 from billing.models import Payment, StripeCustomer, StripeEvent
 from billing.oversight import verifier
 from billing.payments import auto_top_up, stripe_api
@@ -113,9 +113,9 @@ def test_a_refund_racing_calls_never_passes_the_floor(server: Server, buyer: Buy
         spent = 0
         for _ in range(15):
             reserve = buyer.reserve(ALL // 25, floor=1)
-            if isinstance(do(reserve), ledger.Held):
+            if isinstance(do(reserve), Held):
                 settled = do(buyer.settle(reserve.hold_id, ALL // 30))
-                assert isinstance(settled, ledger.Settled)
+                assert isinstance(settled, Settled)
                 spent += settled.charged
         return spent
 

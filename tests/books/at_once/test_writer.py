@@ -15,9 +15,10 @@ import pytest
 from django.db import connection
 
 from billing.ledger import wire, writer
-from billing.ledger.kernel import AnyCommand, Done, Held, Outcome, Posted, Refused, Settled
+from billing.ledger.commands import AnyCommand, Done, Held, Outcome, Posted, Refused, Settled
+from billing.ledger.queue import LedgerUnavailable
 from billing.ledger.spool import Spool
-from billing.ledger.writer import LedgerUnavailable, Writer
+from billing.ledger.writer import Writer
 from billing.models import Hold, Usage
 from billing.oversight import verifier
 from tests.kit.books import Tenant, hold_row, make_hold_id

@@ -11,10 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from billing import ledger
 from billing.credits.accounts import open_account
-from billing.ledger import rates
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal, rates
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import (
     AutoTopUp,
     CreditRate,
@@ -75,7 +74,7 @@ def a_call(db: None) -> uuid.UUID:
         life_s=60,
     )
     receipt = Receipt(model="openai/gpt-4.1-mini", provider="openrouter", price_id=price.pk)
-    ledger.execute(
+    journal.execute(
         [reserve, Settle(wallet_id=wallet_id, hold_id=hold_id, key_id=key_id, actual=2_400, receipt=receipt)]
     )
     roll_up()

@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.services import suspend
-from billing import ledger
 from billing.credits.accounts import Account, open_account
 from billing.credits.operations import Asked, request
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Heartbeat, Hold, Price
 from billing.oversight import verifier
 from billing.pricing.money import Usage
@@ -72,7 +72,7 @@ def call(of: Account, charged: int = 2_400, *, settle: bool = True, error: str =
         latency_ms=700,
     )
     commands = [reserve, Settle(**shared, actual=charged, receipt=receipt)] if settle else [reserve]
-    ledger.execute(commands)
+    journal.execute(commands)
     return hold_id
 
 

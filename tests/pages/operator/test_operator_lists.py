@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from accounts import audit
 from accounts.models import AuditEntry, User
-from billing import ledger
 from billing.credits import vouchers
 from billing.credits.accounts import Account, open_account
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Entry, Hold, Operation, Price, Usage, VoucherBatch, Wallet
 from billing.reconciliation import drift, losses
 from billing.reconciliation.extra_charges import queue_extra
@@ -73,7 +73,7 @@ def call(of: Account) -> uuid.UUID:
         life_s=60,
     )
     receipt = Receipt(model="a/b", provider="openrouter", price_id=price.pk, provider_ref=f"ref-{hold_id}")
-    ledger.execute([reserve, Settle(**shared, actual=2_400, receipt=receipt)])
+    journal.execute([reserve, Settle(**shared, actual=2_400, receipt=receipt)])
     return hold_id
 
 

@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry, User
-from billing import ledger
 from billing.credits.accounts import open_account
-from billing.ledger.kernel import Receipt, Reserve, Settle
+from billing.ledger import journal
+from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import ExtraCharge, Hold, Loss, Price, Wallet
 from billing.reconciliation.extra_charges import queue_extra
 
@@ -50,7 +50,7 @@ def charge() -> ExtraCharge:
     )
     receipt = Receipt(model="openai/gpt-4.1-mini", provider="openrouter", price_id=price.pk)
     settle = Settle(wallet_id=wallet_id, hold_id=hold_id, key_id=account.key.pk, actual=2_400, receipt=receipt)
-    ledger.execute([reserve, settle])
+    journal.execute([reserve, settle])
     return queue_extra(Hold.objects.get(pk=hold_id), 1_000, Decimal("0.0000323"))
 
 
