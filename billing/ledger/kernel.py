@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from billing.ledger.commands import (
+    FIRST_ENDPOINT,
     AnyCommand,
     Done,
     Expire,
@@ -114,6 +115,7 @@ class Hold(msgspec.Struct):
     provider_ref: str = ""
     dispatched_at: datetime | None = None
     rate_id: int | None = None
+    endpoint: str = FIRST_ENDPOINT
     balance_after: int | None = None  # a column of its usage entry, read with the hold
     failed: tuple[FailedAttempt, ...] = ()  # rows of their own, written with the hold
 
