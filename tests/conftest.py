@@ -65,7 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(suite_environment(root))
     django.setup()
     pytest.register_assert_rewrite("tests.kit")  # a helper's assertion shows what it compared, as a test's does
-    config.pluginmanager.import_plugin("tests.kit.live")  # their fixtures need the models
+    config.pluginmanager.import_plugin("tests.kit.tenants")  # their fixtures need the models
+    config.pluginmanager.import_plugin("tests.kit.live")
     config.pluginmanager.import_plugin("tests.kit.stripe")
     config.pluginmanager.import_plugin("tests.browser.people")
 

@@ -17,7 +17,7 @@ from accounts.services import (
     suspend,
 )
 from common.checks import Invalid
-from tests.kit.cast import make_cast
+from tests.kit.tenants import make_cast
 
 pytestmark = pytest.mark.django_db
 
@@ -87,15 +87,15 @@ def test_without_a_password_nobody_logs_in():
 def test_members_have_a_known_role_and_join_once():
     cast = make_cast()
     with pytest.raises(Invalid, match="role: must be one of owner, admin, developer, billing, viewer, not 'king'"):
-        add_member(cast.organization, cast.charlie, "king")
+        add_member(cast.alice.organization, cast.charlie.user, "king")
     with pytest.raises(Invalid, match=r"user: bob@example\.org is a member already"):
-        add_member(cast.organization, cast.bob, "viewer")
+        add_member(cast.alice.organization, cast.bob.user, "viewer")
 
 
 def test_organizations_are_found_by_id_or_by_an_unambiguous_name():
     cast = make_cast()
-    assert find_organization(str(cast.organization.pk)) == cast.organization
-    assert find_organization("Alice & Co") == cast.organization
+    assert find_organization(str(cast.alice.organization_id)) == cast.alice.organization
+    assert find_organization("Alice & Co") == cast.alice.organization
     create_organization("Alice & Co", "dora@example.org")
     with pytest.raises(Invalid, match="several are called 'Alice & Co'; give the id"):
         find_organization("Alice & Co")
@@ -107,15 +107,15 @@ def test_organizations_are_found_by_id_or_by_an_unambiguous_name():
 
 def test_suspension_and_back():
     cast = make_cast()
-    assert suspend(cast.organization.pk).status == "suspended"
-    assert reactivate(cast.organization.pk).status == "active"
+    assert suspend(cast.alice.organization_id).status == "suspended"
+    assert reactivate(cast.alice.organization_id).status == "active"
     with pytest.raises(Invalid, match="organization: there is none with the id"):
         suspend(uuid4())
 
 
 def test_a_key_is_stored_as_its_digest_only():
     cast = make_cast()
-    row, key = issue_key(cast.organization, "production")
+    row, key = issue_key(cast.alice.organization, "production")
     row.refresh_from_db()
     assert keys.well_formed(key)
     assert bytes(row.digest) == keys.digest(key, settings.KEY_PEPPER)
@@ -124,7 +124,7 @@ def test_a_key_is_stored_as_its_digest_only():
 
 
 def test_a_key_has_no_limits_unless_told():
-    row, _ = issue_key(make_cast().organization)
+    row, _ = issue_key(make_cast().alice.organization)
     limits = (row.limit_micro, row.limit_period, row.models, row.expires_at)
     assert limits == (None, None, None, None)
     assert (row.requests_per_minute, row.tokens_per_minute, row.concurrency) == (None, None, None)
@@ -133,7 +133,7 @@ def test_a_key_has_no_limits_unless_told():
 def test_a_key_keeps_the_limits_it_is_given():
     cast = make_cast()
     row, _ = issue_key(
-        cast.organization,
+        cast.alice.organization,
         " nightly ",
         limit_micro=5_000_000,
         limit_period="week",
@@ -142,12 +142,12 @@ def test_a_key_keeps_the_limits_it_is_given():
         requests_per_minute=60,
         tokens_per_minute=100_000,
         concurrency=4,
-        created_by=cast.alice,
+        created_by=cast.alice.user,
     )
     row.refresh_from_db()
     assert (row.name, row.limit_micro, row.limit_period, row.models) == ("nightly", 5_000_000, "week", ["a/b", "c/d"])
     assert (row.expires_at, row.requests_per_minute, row.tokens_per_minute) == (TOMORROW, 60, 100_000)
-    assert (row.concurrency, row.created_by) == (4, cast.alice)
+    assert (row.concurrency, row.created_by) == (4, cast.alice.user)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_a_key_keeps_the_limits_it_is_given():
 )
 def test_a_wrong_limit_is_named_and_no_key_is_made(wrong, message):
     with pytest.raises(Invalid, match=message):
-        issue_key(make_cast().organization, **wrong)
+        issue_key(make_cast().alice.organization, **wrong)
     assert ApiKey.objects.count() == 0
 
 
 def test_a_key_is_revoked_once():
-    row, _ = issue_key(make_cast().organization)
+    row, _ = issue_key(make_cast().alice.organization)
     first = revoke_key(row.pk).revoked_at
     assert first is not None
     assert revoke_key(str(row.pk)).revoked_at == first
@@ -187,7 +187,7 @@ def test_a_key_is_revoked_once():
 
 @pytest.mark.parametrize("unknown", [pytest.param(UUID(int=7, version=4), id="an id"), "not-an-id"])
 def test_a_key_that_is_not_there_cannot_be_revoked(unknown):
-    row, _ = issue_key(make_cast().organization)
+    row, _ = issue_key(make_cast().alice.organization)
     with pytest.raises(Invalid, match="key: there is none with the id"):
         revoke_key(unknown)
     row.refresh_from_db()

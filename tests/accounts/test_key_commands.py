@@ -12,7 +12,7 @@ from accounts.models import ApiKey
 from accounts.principals import load_principal
 from accounts.services import issue_key
 from tests.kit import CHECKOUT
-from tests.kit.cast import make_cast
+from tests.kit.tenants import make_cast
 
 MANAGE = CHECKOUT / "manage.py"
 
@@ -26,8 +26,8 @@ def called(*arguments):
 @pytest.mark.django_db
 def test_issuekey_prints_the_key_once_as_one_json_object():
     cast = make_cast()
-    answer = json.loads(called("issuekey", cast.organization.pk, "--json"))
-    assert load_principal(answer["api_key"]).organization_id == cast.organization.pk
+    answer = json.loads(called("issuekey", cast.alice.organization_id, "--json"))
+    assert load_principal(answer["api_key"]).organization_id == cast.alice.organization_id
     assert answer["id"] == str(ApiKey.objects.get().pk)
 
 
@@ -83,7 +83,7 @@ def test_issuekey_names_what_is_wrong_in_one_line(arguments, complaint):
 
 @pytest.mark.django_db
 def test_revokekey_ends_a_key_and_says_when():
-    key, token = issue_key(make_cast().organization)
+    key, token = issue_key(make_cast().alice.organization)
     answer = json.loads(called("revokekey", key.pk, "--json"))
     key.refresh_from_db()
     assert answer["id"] == str(key.pk)
@@ -105,9 +105,9 @@ def manage(environment, *arguments):
 
 def test_from_a_shell_json_is_all_there_is_and_a_mistake_is_one_line(process_environment):
     cast = make_cast("shell.example.org")
-    good = manage(process_environment, "issuekey", str(cast.organization.pk), "--json")
+    good = manage(process_environment, "issuekey", str(cast.alice.organization_id), "--json")
     assert (good.returncode, good.stderr) == (0, "")
-    assert json.loads(good.stdout)["organization"] == str(cast.organization.pk)
+    assert json.loads(good.stdout)["organization"] == str(cast.alice.organization_id)
 
     wrong = manage(process_environment, "revokekey", "nonsense", "--json")
     assert (wrong.returncode, wrong.stdout) == (1, "")

@@ -14,9 +14,8 @@ from accounts.models import LogInThrottle, RefreshToken, TokenFamily
 from accounts.services import create_user
 from accounts.tasks import forget_old_tokens
 from common.addresses import client_address, client_network
-from tests.kit.cast import make_cast
-from tests.kit.members import new_member, session_of
 from tests.kit.people import PASSWORD, is_logged_in, log_in
+from tests.kit.tenants import make_cast
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,8 @@ def test_a_network_of_ipv6_is_one_client(address, network):
 
 @pytest.mark.django_db
 def test_what_nobody_can_use_any_more_is_forgotten():
-    member = new_member(make_cast().organization.pk)
-    living, over = session_of(member), session_of(member)
+    member = make_cast().bob
+    living, over = member.begin_session(), member.begin_session()
     half = sessions.renew(living.refresh_token)
     expire(over.refresh_token)
     expire(living.refresh_token)

@@ -28,8 +28,7 @@ from accounts.principals import (
 from accounts.services import issue_key, reactivate, revoke_key, suspend
 from accounts.sessions import renew
 from accounts.signing_keys import rotate
-from tests.kit.cast import make_cast
-from tests.kit.members import new_member, session_of
+from tests.kit.tenants import make_cast
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY_ID, ORGANIZATION_ID, FAMILY_ID = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -129,8 +128,8 @@ def test_a_key_counts_until_the_moment_it_expires():
 @pytest.mark.django_db
 def test_a_key_is_found_in_the_database():
     cast = make_cast()
-    key, token = issue_key(cast.organization, models=["a/b"])
-    assert load_principal(token) == Principal(cast.organization.pk, key.pk, None, "key", frozenset({"a/b"}))
+    key, token = issue_key(cast.alice.organization, models=["a/b"])
+    assert load_principal(token) == Principal(cast.alice.organization_id, key.pk, None, "key", frozenset({"a/b"}))
 
 
 @pytest.mark.django_db
@@ -142,7 +141,7 @@ def test_a_key_nobody_issued_does_not_exist():
 @pytest.mark.django_db
 def test_the_first_use_is_noted_and_the_next_one_of_the_minute_is_not():
     cast = make_cast()
-    key, token = issue_key(cast.organization)
+    key, token = issue_key(cast.alice.organization)
     load_principal(token)
     key.refresh_from_db()
     first = key.last_used_at
@@ -155,7 +154,7 @@ def test_the_first_use_is_noted_and_the_next_one_of_the_minute_is_not():
 @pytest.mark.django_db
 def test_drf_sees_the_principal_and_never_the_key(rf):
     cast = make_cast()
-    key, token = issue_key(cast.organization)
+    key, token = issue_key(cast.alice.organization)
     principal, shown = BearerAuthentication().authenticate(rf.get("/", headers={"authorization": f"Bearer {token}"}))
     assert principal.key_id == key.pk
     assert shown == f"{key.prefix}…{key.last_four}"
@@ -452,7 +451,7 @@ def token_of(key, kid="k", at=NOW, **changes):
     return access.sign(access.Claims(**claims | changes), kid, key)
 
 
-def refused_with(code, directory, token, table):
+def assert_refused_with(code, directory, token, table):
     async def refusal():
         with pytest.raises((Unauthenticated, Forbidden)) as caught:
             await directory.authenticate(f"Bearer {token}", table.fetch)
@@ -494,7 +493,7 @@ def test_a_remembered_token_still_expires_on_time(signer):
         token = token_of(signer, at=NOW - timedelta(seconds=910))
         await directory.authenticate(f"Bearer {token}", table.fetch)
         clock.seconds += 20
-        await refused_with("expired_token", directory, token, table)
+        await assert_refused_with("expired_token", directory, token, table)
         assert len(table.asked) == 2
 
     run(story())
@@ -506,10 +505,10 @@ def test_forged_tokens_cost_one_query_a_second_and_no_look_at_a_member(signer):
         table, directory = Members(signer), new_directory(clock)
         for number in range(1, 100):
             for forged in (token_of(stranger, sub=str(number)), token_of(stranger, kid=f"k{number}")):
-                await refused_with("invalid_token", directory, forged, table)
+                await assert_refused_with("invalid_token", directory, forged, table)
         assert table.asked == [KEYRING_SQL]
         clock.seconds += 1
-        await refused_with("invalid_token", directory, token_of(stranger), table)
+        await assert_refused_with("invalid_token", directory, token_of(stranger), table)
         assert table.asked == [KEYRING_SQL] * 2
 
     run(story())
@@ -517,7 +516,7 @@ def test_forged_tokens_cost_one_query_a_second_and_no_look_at_a_member(signer):
 
 def test_before_the_first_key_every_token_is_somebody_elses(signer):
     async def story():
-        await refused_with("invalid_token", new_directory(Clock()), token_of(signer), Members(None))
+        await assert_refused_with("invalid_token", new_directory(Clock()), token_of(signer), Members(None))
 
     run(story())
 
@@ -528,7 +527,7 @@ def test_before_the_first_key_every_token_is_somebody_elses(signer):
 )
 def test_a_token_whose_holder_may_no_more_is_refused(signer, fields, code):
     async def story():
-        await refused_with(code, new_directory(Clock()), token_of(signer), Members(signer, fields))
+        await assert_refused_with(code, new_directory(Clock()), token_of(signer), Members(signer, fields))
 
     run(story())
 
@@ -563,7 +562,7 @@ def parameters():
 def test_the_async_lane_and_the_orm_agree_on_a_key(live_db):
     cast = make_cast("agree.example.org")
     expires_at = datetime.now(UTC) + timedelta(days=1)
-    key, token = issue_key(cast.organization, models=["a/b", "c/d"], expires_at=expires_at)
+    key, token = issue_key(cast.alice.organization, models=["a/b", "c/d"], expires_at=expires_at)
 
     async def story():
         async with await psycopg.AsyncConnection.connect(**parameters(), autocommit=True) as database:
@@ -596,15 +595,15 @@ def heard(live_db):
 def test_every_change_of_a_key_or_organization_is_announced(heard):
     cast = make_cast("announced.example.org")
     assert set(heard()) == {"keys"}
-    key, _ = issue_key(cast.organization)
+    key, _ = issue_key(cast.alice.organization)
     assert heard() == ["keys"]
     revoke_key(key.pk)
     assert heard() == ["keys"]
     ApiKey.objects.filter(pk=key.pk).update(limit_micro=5, limit_period="day")
     assert heard() == ["keys"]
-    suspend(cast.organization.pk)
+    suspend(cast.alice.organization_id)
     assert heard() == ["keys"]
-    reactivate(cast.organization.pk)
+    reactivate(cast.alice.organization_id)
     assert heard() == ["keys"]
     key.delete()
     assert heard() == ["keys"]
@@ -612,7 +611,7 @@ def test_every_change_of_a_key_or_organization_is_announced(heard):
 
 def test_a_key_being_used_is_not_news(heard):
     cast = make_cast("used.example.org")
-    key, token = issue_key(cast.organization)
+    key, token = issue_key(cast.alice.organization)
     heard()
     load_principal(token)
     revoke_key(key.pk)
@@ -622,7 +621,7 @@ def test_a_key_being_used_is_not_news(heard):
 
 
 def test_every_change_that_a_token_stands_on_is_announced(heard):
-    member = new_member(make_cast("standing.example.org").organization.pk)
+    member = make_cast("standing.example.org").bob
     family = TokenFamily.objects.create(user=member.user, organization_id=member.membership.organization_id)
     heard()
     for change in (
@@ -638,10 +637,10 @@ def test_every_change_that_a_token_stands_on_is_announced(heard):
 
 
 def test_log_ins_and_renewals_are_not_news(heard):
-    member = new_member(make_cast("renewing.example.org").organization.pk)
-    session_of(member)
+    member = make_cast("renewing.example.org").bob
+    member.begin_session()
     heard()
-    session = session_of(member)
+    session = member.begin_session()
     for _ in range(3):
         session = renew(session.refresh_token)
     member.user.save()
@@ -649,8 +648,8 @@ def test_log_ins_and_renewals_are_not_news(heard):
 
 
 def test_both_lanes_agree_on_a_member(live_db):
-    member = new_member(make_cast("agreeing.example.org").organization.pk, "billing")
-    token = session_of(member).access_token
+    member = make_cast("agreeing.example.org").alice.member("billing")
+    token = member.begin_session().access_token
 
     async def story():
         async with await psycopg.AsyncConnection.connect(**parameters(), autocommit=True) as database:

@@ -19,7 +19,7 @@ from billing.models import Wallet
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
 from tests.kit import CHECKOUT
-from tests.kit.books import Tenant
+from tests.kit.tenants import Tenant
 
 TOO_MUCH = 2**63
 MOST = "9223372036854775807 micro-credits"
@@ -128,7 +128,7 @@ def test_createtenant_without_json_is_for_people() -> None:
 @pytest.mark.django_db
 def test_grantcredits_posts_an_entry() -> None:
     alice = Tenant(100)
-    given = answer("grantcredits", alice.id, 500, "--reason", "welcome")
+    given = answer("grantcredits", alice.organization_id, 500, "--reason", "welcome")
     assert given == {"entry": 2, "credits_remaining": 600, "replayed": False}
     assert alice.entries()[-1] == (2, "grant", 500, 600)
 
@@ -136,7 +136,7 @@ def test_grantcredits_posts_an_entry() -> None:
 @pytest.mark.django_db
 def test_grantcredits_with_the_same_key_gives_once() -> None:
     alice = Tenant(100)
-    arguments = ("grantcredits", alice.id, 500, "--reason", "welcome", "--idempotency-key", "w-1")
+    arguments = ("grantcredits", alice.organization_id, 500, "--reason", "welcome", "--idempotency-key", "w-1")
     assert answer(*arguments) == {"entry": 2, "credits_remaining": 600, "replayed": False}
     assert answer(*arguments) == {"entry": 2, "credits_remaining": 600, "replayed": True}
     assert alice.wallet == (600, 0, 2)
@@ -145,11 +145,11 @@ def test_grantcredits_with_the_same_key_gives_once() -> None:
 @pytest.mark.django_db
 def test_grantcredits_gives_credits_that_expire() -> None:
     alice = Tenant()
-    given = answer("grantcredits", alice.id, 500, "--reason", "welcome", "--expires", "2030-01-01")
+    given = answer("grantcredits", alice.organization_id, 500, "--reason", "welcome", "--expires", "2030-01-01")
     assert given["credits_remaining"] == 500
-    [lot] = lots.open_lots(alice.id)
+    [lot] = lots.open_lots(alice.organization_id)
     assert (lot.left, lot.expires_at.isoformat(), lot.reason) == (500, "2030-01-01T00:00:00+00:00", "welcome")
-    past = complaint("grantcredits", alice.id, 500, "--reason=welcome", "--expires=2026-01-01")
+    past = complaint("grantcredits", alice.organization_id, 500, "--reason=welcome", "--expires=2026-01-01")
     assert past == "expires_at: must be in the future, not 2026-01-01T00:00:00+00:00"
     assert answer("expirecredits") == {"wallets": 0}
     assert alice.wallet == (500, 0, 1)
@@ -175,7 +175,7 @@ def test_grantcredits_finds_an_organization_by_its_name() -> None:
 )
 def test_grantcredits_gives_something_for_a_reason(micro: int, reason: str, said: str) -> None:
     alice = Tenant(100)
-    assert complaint("grantcredits", alice.id, micro, f"--reason={reason}") == said
+    assert complaint("grantcredits", alice.organization_id, micro, f"--reason={reason}") == said
     assert alice.wallet == (100, 0, 1)
 
 
@@ -201,7 +201,7 @@ def test_verifyledger_says_what_it_looked_at() -> None:
 @pytest.mark.django_db
 def test_verifyledger_prints_every_violation_and_fails() -> None:
     alice = Tenant(100)
-    Wallet.objects.filter(pk=alice.id).update(held=5)
+    Wallet.objects.filter(pk=alice.organization_id).update(held=5)
     out = StringIO()
     with pytest.raises(CommandError, match=r"^the ledger has 1 violations$"):
         call_command("verifyledger", "--json", stdout=out)
@@ -211,7 +211,7 @@ def test_verifyledger_prints_every_violation_and_fails() -> None:
         "violations": [
             {
                 "invariant": "held is the sum of open holds",
-                "subject": str(alice.id),
+                "subject": str(alice.organization_id),
                 "detail": "held 5, open holds 0",
             }
         ],
@@ -270,10 +270,10 @@ def test_a_database_that_is_away_is_one_line_on_standard_error(process_environme
 @pytest.fixture
 def broken_books(live_db: None) -> Iterator[Tenant]:
     alice = Tenant(100)
-    Wallet.objects.filter(pk=alice.id).update(held=5)
+    Wallet.objects.filter(pk=alice.organization_id).update(held=5)
     yield alice
     connection.ensure_connection()
-    Wallet.objects.filter(pk=alice.id).update(held=0)
+    Wallet.objects.filter(pk=alice.organization_id).update(held=0)
 
 
 def test_verifyledger_exits_1_when_the_books_are_wrong(
@@ -281,4 +281,4 @@ def test_verifyledger_exits_1_when_the_books_are_wrong(
 ) -> None:
     code, out, err = run(process_environment, "verifyledger", "--json")
     assert (code, err) == (1, "CommandError: the ledger has 1 violations\n")
-    assert [found["subject"] for found in json.loads(out)["violations"]] == [str(broken_books.id)]
+    assert [found["subject"] for found in json.loads(out)["violations"]] == [str(broken_books.organization_id)]

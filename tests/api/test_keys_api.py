@@ -1,4 +1,4 @@
-"""`/v1/keys` by a member's access token: exact shapes, who may, what holds at once, and what charlie cannot do."""
+"""`/v1/keys` by a member's access token: exact shapes, who may, what holds at once, and what outsider cannot do."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,13 +10,12 @@ from django.conf import settings
 from rest_framework.test import APIClient
 
 from accounts import keys
-from accounts.callers import Principal
-from accounts.models import ApiKey, Organization, User
+from accounts.models import ApiKey
 from accounts.services import issue_key, revoke_key
 from billing.ledger import journal
 from billing.ledger.commands import Held, Refused, Reserve
 from tests.kit.books import make_hold_id, price_id
-from tests.kit.cast import Cast, make_cast
+from tests.kit.tenants import Cast
 
 pytestmark = pytest.mark.django_db
 
@@ -25,26 +24,19 @@ NO_RATE_LIMITS = {"requests_per_minute": None, "tokens_per_minute": None, "concu
 CONTROL = "tab\there"
 
 
-def member(organization: Organization, user: User, role: str) -> APIClient:
-    """A client with this member's access token, as authentication understands it."""
-    client = APIClient()
-    client.force_authenticate(Principal(organization.pk, None, user.pk, role, None))
-    return client
+@pytest.fixture
+def credits_micro() -> int:
+    return 0
 
 
 @pytest.fixture
-def cast() -> Cast:
-    return make_cast()
+def owner(cast: Cast) -> APIClient:
+    return cast.alice.api
 
 
 @pytest.fixture
-def alice(cast: Cast) -> APIClient:
-    return member(cast.organization, cast.alice, "owner")
-
-
-@pytest.fixture
-def charlie(cast: Cast) -> APIClient:
-    return member(cast.others, cast.charlie, "owner")
+def outsider(cast: Cast) -> APIClient:
+    return cast.charlie.api
 
 
 def make(client: APIClient, **fields: Any) -> dict[str, Any]:
@@ -91,8 +83,8 @@ def everything() -> list[dict[str, Any]]:
 # --- Making and listing -------------------------------------------------------------------------
 
 
-def test_a_new_key_is_told_once_and_works(alice: APIClient, cast: Cast):
-    told = make(alice)
+def test_a_new_key_is_told_once_and_works(owner: APIClient, cast: Cast):
+    told = make(owner)
     api_key = told.pop("api_key")
     assert keys.well_formed(api_key)
     assert timedelta(0) <= datetime.now(UTC) - moment(told.pop("created_at")) < timedelta(minutes=1)
@@ -103,7 +95,7 @@ def test_a_new_key_is_told_once_and_works(alice: APIClient, cast: Cast):
         "name": "",
         "prefix": api_key[:16],
         "last_four": api_key[-4:],
-        "organization": str(cast.organization.pk),
+        "organization": str(cast.alice.organization_id),
         "last_used_at": None,
         "expires_at": None,
         "revoked_at": None,
@@ -115,16 +107,16 @@ def test_a_new_key_is_told_once_and_works(alice: APIClient, cast: Cast):
         "models": None,
         "rate_limits": NO_RATE_LIMITS,
     }
-    assert (row.organization, row.created_by) == (cast.organization, cast.alice)
+    assert (row.organization, row.created_by) == (cast.alice.organization, cast.alice.user)
     assert works(api_key) == 200
-    again = alice.get(f"/v1/keys/{row.pk}")
+    again = owner.get(f"/v1/keys/{row.pk}")
     assert "api_key" not in again.json()
     assert api_key[16:-4] not in again.content.decode()
 
 
-def test_a_new_key_takes_every_setting(alice: APIClient):
+def test_a_new_key_takes_every_setting(owner: APIClient):
     told = make(
-        alice,
+        owner,
         name=" nightly ",
         limit=5_000_000,
         limit_period="total",
@@ -141,65 +133,65 @@ def test_a_new_key_takes_every_setting(alice: APIClient):
     assert (row.limit_micro, row.concurrency, row.expires_at) == (5_000_000, 4, datetime(2999, 12, 31, 10, tzinfo=UTC))
 
 
-def test_null_is_no_limit(alice: APIClient):
-    told = make(alice, limit=None, limit_period=None, models=None, expires_at=None, rate_limits=None)
+def test_null_is_no_limit(owner: APIClient):
+    told = make(owner, limit=None, limit_period=None, models=None, expires_at=None, rate_limits=None)
     assert (told["limit"], told["models"], told["rate_limits"]) == (None, None, NO_RATE_LIMITS)
-    assert make(alice, rate_limits={"concurrency": None})["rate_limits"] == NO_RATE_LIMITS
+    assert make(owner, rate_limits={"concurrency": None})["rate_limits"] == NO_RATE_LIMITS
 
 
-def test_the_list_is_the_organizations_newest_first(alice: APIClient, charlie: APIClient):
+def test_the_list_is_the_organizations_newest_first(owner: APIClient, outsider: APIClient):
     for name in ("one", "two", "three"):
-        make(alice, name=name)
-    make(charlie, name="other")
-    answer = alice.get("/v1/keys").json()
+        make(owner, name=name)
+    make(outsider, name="other")
+    answer = owner.get("/v1/keys").json()
     assert list(answer) == ["object", "data", "has_more"]
     assert (answer["object"], answer["has_more"]) == ("list", False)
     assert [key["name"] for key in answer["data"]] == ["three", "two", "one"]
-    assert answer["data"][0] == alice.get(f"/v1/keys/{answer['data'][0]['id']}").json()
-    assert listed(charlie) == ["other"]
+    assert answer["data"][0] == owner.get(f"/v1/keys/{answer['data'][0]['id']}").json()
+    assert listed(outsider) == ["other"]
 
 
-def test_the_list_comes_in_pages(alice: APIClient, cast: Cast):
+def test_the_list_comes_in_pages(owner: APIClient, cast: Cast):
     for number in range(5):
-        issue_key(cast.organization, f"key {number}")
+        issue_key(cast.alice.organization, f"key {number}")
     moment_of_all = datetime(2026, 1, 1, tzinfo=UTC)
     ApiKey.objects.update(created_at=moment_of_all)  # as made in one transaction: the id decides
     seen: list[str] = []
     after: dict[str, Any] = {}
     for expected, has_more in ((2, True), (2, True), (1, False)):
-        page = alice.get("/v1/keys", {"limit": 2, **after}).json()
+        page = owner.get("/v1/keys", {"limit": 2, **after}).json()
         assert (len(page["data"]), page["has_more"]) == (expected, has_more)
         seen += [key["name"] for key in page["data"]]
         after = {"after": page["data"][-1]["id"]}
     assert sorted(seen) == [f"key {number}" for number in range(5)]
-    assert alice.get("/v1/keys", after).json() == {"object": "list", "data": [], "has_more": False}
+    assert owner.get("/v1/keys", after).json() == {"object": "list", "data": [], "has_more": False}
 
 
-def test_a_page_is_of_fifty_unless_told(alice: APIClient, cast: Cast):
+def test_a_page_is_of_fifty_unless_told(owner: APIClient, cast: Cast):
     for _ in range(51):
-        issue_key(cast.organization)
-    assert len(listed(alice)) == 50
-    assert len(listed(alice, limit=100)) == 51
+        issue_key(cast.alice.organization)
+    assert len(listed(owner)) == 50
+    assert len(listed(owner, limit=100)) == 51
 
 
-def test_revoked_keys_are_listed_only_when_asked_for(alice: APIClient, cast: Cast):
-    issue_key(cast.organization, "alive")
-    dead, _ = issue_key(cast.organization, "dead")
+def test_revoked_keys_are_listed_only_when_asked_for(owner: APIClient, cast: Cast):
+    issue_key(cast.alice.organization, "alive")
+    dead, _ = issue_key(cast.alice.organization, "dead")
     revoke_key(dead.pk)
-    assert listed(alice) == ["alive"]
-    assert listed(alice, include_revoked="false") == ["alive"]
-    assert listed(alice, include_revoked="true") == ["dead", "alive"]
-    assert listed(alice, after=dead.pk) == ["alive"]
+    assert listed(owner) == ["alive"]
+    assert listed(owner, include_revoked="false") == ["alive"]
+    assert listed(owner, include_revoked="true") == ["dead", "alive"]
+    assert listed(owner, after=dead.pk) == ["alive"]
 
 
-def test_the_list_costs_the_same_queries_for_one_and_for_many(alice: APIClient, cast: Cast, django_assert_num_queries):
-    issue_key(cast.organization, limit_micro=5, limit_period="day")
+def test_the_list_costs_the_same_queries_for_one_and_for_many(owner: APIClient, cast: Cast, django_assert_num_queries):
+    issue_key(cast.alice.organization, limit_micro=5, limit_period="day")
     with django_assert_num_queries(1):
-        alice.get("/v1/keys")
+        owner.get("/v1/keys")
     for _ in range(20):
-        issue_key(cast.organization, limit_micro=5, limit_period="day")
+        issue_key(cast.alice.organization, limit_micro=5, limit_period="day")
     with django_assert_num_queries(1):
-        assert len(alice.get("/v1/keys").json()["data"]) == 21
+        assert len(owner.get("/v1/keys").json()["data"]) == 21
 
 
 @pytest.mark.parametrize(
@@ -214,41 +206,41 @@ def test_the_list_costs_the_same_queries_for_one_and_for_many(alice: APIClient, 
         ({"limit": ["5", "6"]}, ("invalid_request", "limit", "'limit' is given 2 times.")),
     ],
 )
-def test_a_wrong_parameter_of_the_list_is_named(alice: APIClient, query: dict[str, Any], told: tuple[Any, ...]):
-    status, code, param, message = error(alice.get("/v1/keys", query))
+def test_a_wrong_parameter_of_the_list_is_named(owner: APIClient, query: dict[str, Any], told: tuple[Any, ...]):
+    status, code, param, message = error(owner.get("/v1/keys", query))
     assert (status, code, param) == (400, *told[:2])
     assert told[2] in (None, message)
 
 
-def test_a_page_after_an_unknown_key_is_a_404(alice: APIClient, charlie: APIClient):
-    theirs = make(charlie)["id"]
+def test_a_page_after_an_unknown_key_is_a_404(owner: APIClient, outsider: APIClient):
+    theirs = make(outsider)["id"]
     for unknown in (theirs, str(uuid4())):
-        answer = alice.get("/v1/keys", {"after": unknown})
+        answer = owner.get("/v1/keys", {"after": unknown})
         assert error(answer) == (404, "not_found", "after", "There is no such key.")
 
 
 # --- Changing -------------------------------------------------------------------------------------
 
 
-def test_only_what_is_named_changes(alice: APIClient):
-    key = make(alice, name="ci", limit=500, limit_period="day", models=["a/b"], rate_limits={"concurrency": 3})
-    before = alice.get(f"/v1/keys/{key['id']}").json()
-    assert change(alice, key["id"]) == before
-    assert change(alice, key["id"], name="cd") == before | {"name": "cd"}
-    told = change(alice, key["id"], rate_limits={"requests_per_minute": 9})
+def test_only_what_is_named_changes(owner: APIClient):
+    key = make(owner, name="ci", limit=500, limit_period="day", models=["a/b"], rate_limits={"concurrency": 3})
+    before = owner.get(f"/v1/keys/{key['id']}").json()
+    assert change(owner, key["id"]) == before
+    assert change(owner, key["id"], name="cd") == before | {"name": "cd"}
+    told = change(owner, key["id"], rate_limits={"requests_per_minute": 9})
     assert told["rate_limits"] == {"requests_per_minute": 9, "tokens_per_minute": None, "concurrency": 3}
-    assert change(alice, key["id"], rate_limits=None)["rate_limits"] == NO_RATE_LIMITS
-    assert change(alice, key["id"], models=None)["models"] is None
-    assert change(alice, key["id"], expires_at="2999-01-01T00:00:00Z")["expires_at"] == "2999-01-01T00:00:00Z"
-    assert change(alice, key["id"], expires_at=None)["expires_at"] is None
-    assert change(alice, key["id"], name="")["name"] == ""
+    assert change(owner, key["id"], rate_limits=None)["rate_limits"] == NO_RATE_LIMITS
+    assert change(owner, key["id"], models=None)["models"] is None
+    assert change(owner, key["id"], expires_at="2999-01-01T00:00:00Z")["expires_at"] == "2999-01-01T00:00:00Z"
+    assert change(owner, key["id"], expires_at=None)["expires_at"] is None
+    assert change(owner, key["id"], name="")["name"] == ""
 
 
-def test_a_limit_and_its_period_change_apart_or_together(alice: APIClient):
-    key_id = make(alice, limit=500, limit_period="day")["id"]
+def test_a_limit_and_its_period_change_apart_or_together(owner: APIClient):
+    key_id = make(owner, limit=500, limit_period="day")["id"]
 
     def told(**changes: Any) -> tuple[Any, ...]:
-        key = change(alice, key_id, **changes)
+        key = change(owner, key_id, **changes)
         return key["limit"], key["limit_period"], key["limit_remaining"]
 
     assert told(limit=400) == (400, "day", 400)
@@ -258,18 +250,18 @@ def test_a_limit_and_its_period_change_apart_or_together(alice: APIClient):
     assert told(limit=None, limit_period=None) == (None, None, None)
 
 
-def test_a_limit_without_a_period_is_refused(alice: APIClient):
-    with_limit, without = make(alice, limit=500, limit_period="day")["id"], make(alice)["id"]
+def test_a_limit_without_a_period_is_refused(owner: APIClient):
+    with_limit, without = make(owner, limit=500, limit_period="day")["id"], make(owner)["id"]
     before = everything()
     missing_period = (400, "missing_field", "limit_period", "Missing required field: 'limit_period'.")
     missing_limit = (400, "missing_field", "limit", "Missing required field: 'limit'.")
     path = "/v1/keys/{}".format
-    assert error(alice.post("/v1/keys", {"limit": 5}, format="json")) == missing_period
-    assert error(alice.patch(path(without), {"limit": 5}, format="json")) == missing_period
-    assert error(alice.patch(path(with_limit), {"limit_period": None}, format="json")) == missing_period
-    assert error(alice.post("/v1/keys", {"limit_period": "day"}, format="json")) == missing_limit
-    assert error(alice.patch(path(without), {"limit_period": "day"}, format="json")) == missing_limit
-    assert error(alice.patch(path(with_limit), {"limit": None, "limit_period": "day"}, format="json")) == missing_limit
+    assert error(owner.post("/v1/keys", {"limit": 5}, format="json")) == missing_period
+    assert error(owner.patch(path(without), {"limit": 5}, format="json")) == missing_period
+    assert error(owner.patch(path(with_limit), {"limit_period": None}, format="json")) == missing_period
+    assert error(owner.post("/v1/keys", {"limit_period": "day"}, format="json")) == missing_limit
+    assert error(owner.patch(path(without), {"limit_period": "day"}, format="json")) == missing_limit
+    assert error(owner.patch(path(with_limit), {"limit": None, "limit_period": "day"}, format="json")) == missing_limit
     assert everything() == before
 
 
@@ -310,11 +302,11 @@ WRONG = [
 
 @pytest.mark.parametrize(("wrong", "code", "param", "message"), WRONG)
 def test_a_wrong_field_is_named_and_nothing_changes(
-    alice: APIClient, wrong: dict[str, Any], code: str, param: str, message: str | None
+    owner: APIClient, wrong: dict[str, Any], code: str, param: str, message: str | None
 ):
-    key_id = make(alice)["id"]
+    key_id = make(owner)["id"]
     before = everything()
-    for send, path in ((alice.post, "/v1/keys"), (alice.patch, f"/v1/keys/{key_id}")):
+    for send, path in ((owner.post, "/v1/keys"), (owner.patch, f"/v1/keys/{key_id}")):
         status, told_code, told_param, told = error(send(path, wrong, format="json"))
         assert (status, told_code, told_param) == (400, code, param)
         assert message in (None, told)
@@ -329,16 +321,16 @@ def test_a_wrong_field_is_named_and_nothing_changes(
         (b"\xff", "The request body is not valid JSON: invalid character (byte 0)."),
     ],
 )
-def test_a_body_that_is_no_json_is_refused(alice: APIClient, body: bytes, message: str):
-    key_id = make(alice)["id"]
-    for send, path in ((alice.post, "/v1/keys"), (alice.patch, f"/v1/keys/{key_id}")):
+def test_a_body_that_is_no_json_is_refused(owner: APIClient, body: bytes, message: str):
+    key_id = make(owner)["id"]
+    for send, path in ((owner.post, "/v1/keys"), (owner.patch, f"/v1/keys/{key_id}")):
         answer = send(path, body, content_type="application/json")
         assert error(answer) == (400, "invalid_json", None, message)
     assert ApiKey.objects.count() == 1
 
 
-def test_a_body_that_is_no_object_is_refused(alice: APIClient):
-    assert error(alice.post("/v1/keys", ["x"], format="json")) == (
+def test_a_body_that_is_no_object_is_refused(owner: APIClient):
+    assert error(owner.post("/v1/keys", ["x"], format="json")) == (
         400,
         "invalid_type",
         None,
@@ -346,29 +338,29 @@ def test_a_body_that_is_no_object_is_refused(alice: APIClient):
     )
 
 
-def test_a_body_beyond_bounds_is_a_413(alice: APIClient):
+def test_a_body_beyond_bounds_is_a_413(owner: APIClient):
     huge = b'{"name": "' + b"x" * settings.DATA_UPLOAD_MAX_MEMORY_SIZE + b'"}'
-    assert error(alice.post("/v1/keys", huge, content_type="application/json"))[:2] == (413, "request_too_large")
+    assert error(owner.post("/v1/keys", huge, content_type="application/json"))[:2] == (413, "request_too_large")
 
 
 # --- Revoking -------------------------------------------------------------------------------------
 
 
-def test_deleting_revokes_for_good(alice: APIClient):
-    key = make(alice)
-    first = alice.delete(f"/v1/keys/{key['id']}")
+def test_deleting_revokes_for_good(owner: APIClient):
+    key = make(owner)
+    first = owner.delete(f"/v1/keys/{key['id']}")
     assert first.status_code == 200
     assert datetime.now(UTC) - moment(first.json()["revoked_at"]) < timedelta(minutes=1)
     assert works(key["api_key"]) == 401
-    assert alice.delete(f"/v1/keys/{key['id']}").json() == first.json()
-    assert change(alice, key["id"], name="still dead")["revoked_at"] == first.json()["revoked_at"]
+    assert owner.delete(f"/v1/keys/{key['id']}").json() == first.json()
+    assert change(owner, key["id"], name="still dead")["revoked_at"] == first.json()["revoked_at"]
     assert works(key["api_key"]) == 401
 
 
 # --- Rotating -------------------------------------------------------------------------------------
 
 
-def test_a_rotated_key_hands_on_its_settings_and_works_for_the_overlap(alice: APIClient, cast: Cast):
+def test_a_rotated_key_hands_on_its_settings_and_works_for_the_overlap(owner: APIClient, cast: Cast):
     settings_given = {
         "name": "ci",
         "limit": 500,
@@ -377,13 +369,13 @@ def test_a_rotated_key_hands_on_its_settings_and_works_for_the_overlap(alice: AP
         "expires_at": "2999-01-01T00:00:00Z",
         "rate_limits": {"requests_per_minute": 60, "tokens_per_minute": None, "concurrency": 4},
     }
-    old = make(alice, **settings_given)
-    new = rotate(alice, old["id"], overlap_seconds=600)
+    old = make(owner, **settings_given)
+    new = rotate(owner, old["id"], overlap_seconds=600)
     assert {name: new[name] for name in settings_given} == settings_given
     assert new["id"] != old["id"]
     assert new["api_key"] != old["api_key"]
-    assert ApiKey.objects.get(pk=new["id"]).created_by == cast.alice
-    old_now = alice.get(f"/v1/keys/{old['id']}").json()
+    assert ApiKey.objects.get(pk=new["id"]).created_by == cast.alice.user
+    old_now = owner.get(f"/v1/keys/{old['id']}").json()
     ends_in = moment(old_now["expires_at"]) - datetime.now(UTC)
     assert timedelta(seconds=590) < ends_in <= timedelta(seconds=600)
     assert old_now | {"expires_at": None, "last_used_at": None} == {
@@ -394,49 +386,49 @@ def test_a_rotated_key_hands_on_its_settings_and_works_for_the_overlap(alice: AP
     assert (works(old["api_key"]), works(new["api_key"])) == (401, 200)
 
 
-def test_the_overlap_is_an_hour_unless_told(alice: APIClient):
+def test_the_overlap_is_an_hour_unless_told(owner: APIClient):
     for send in ({"data": {}, "format": "json"}, {}):
-        old = make(alice)
-        answer = alice.post(f"/v1/keys/{old['id']}/rotate", **send)
+        old = make(owner)
+        answer = owner.post(f"/v1/keys/{old['id']}/rotate", **send)
         assert answer.status_code == 201
         ends_in = ApiKey.objects.get(pk=old["id"]).expires_at - datetime.now(UTC)
         assert HOUR - timedelta(seconds=10) < ends_in <= HOUR
 
 
-def test_without_an_overlap_the_old_key_ends_at_once(alice: APIClient):
-    old = make(alice)
-    new = rotate(alice, old["id"], overlap_seconds=0)
+def test_without_an_overlap_the_old_key_ends_at_once(owner: APIClient):
+    old = make(owner)
+    new = rotate(owner, old["id"], overlap_seconds=0)
     assert (works(old["api_key"]), works(new["api_key"])) == (401, 200)
 
 
-def test_an_overlap_prolongs_no_key(alice: APIClient):
+def test_an_overlap_prolongs_no_key(owner: APIClient):
     soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-    old = make(alice, expires_at=soon)
-    new = rotate(alice, old["id"], overlap_seconds=600)
-    assert moment(alice.get(f"/v1/keys/{old['id']}").json()["expires_at"]) == moment(soon) == moment(new["expires_at"])
+    old = make(owner, expires_at=soon)
+    new = rotate(owner, old["id"], overlap_seconds=600)
+    assert moment(owner.get(f"/v1/keys/{old['id']}").json()["expires_at"]) == moment(soon) == moment(new["expires_at"])
 
 
-def test_a_key_that_ended_cannot_be_rotated(alice: APIClient):
-    revoked, expired = make(alice)["id"], make(alice)["id"]
+def test_a_key_that_ended_cannot_be_rotated(owner: APIClient):
+    revoked, expired = make(owner)["id"], make(owner)["id"]
     revoke_key(revoked)
     ApiKey.objects.filter(pk=expired).update(expires_at=datetime(2026, 1, 1, tzinfo=UTC))
     before = everything()
     for key_id in (revoked, expired):
-        answer = alice.post(f"/v1/keys/{key_id}/rotate")
+        answer = owner.post(f"/v1/keys/{key_id}/rotate")
         told = "This key has ended and cannot be rotated: issue a new one."
         assert error(answer) == (400, "invalid_request", None, told)
     assert everything() == before
 
 
 @pytest.mark.parametrize("overlap", [-1, 604_801, "60", 1.5, None])
-def test_a_wrong_overlap_is_named(alice: APIClient, overlap: Any):
-    key_id = make(alice)["id"]
+def test_a_wrong_overlap_is_named(owner: APIClient, overlap: Any):
+    key_id = make(owner)["id"]
     before = everything()
-    answer = alice.post(f"/v1/keys/{key_id}/rotate", {"overlap_seconds": overlap}, format="json")
+    answer = owner.post(f"/v1/keys/{key_id}/rotate", {"overlap_seconds": overlap}, format="json")
     status, _, param, message = error(answer)
     assert (status, param) == (400, "overlap_seconds")
     assert message.startswith("'overlap_seconds' must be an integer between 0 and 604800 (seven days)")
-    answer = alice.post(f"/v1/keys/{key_id}/rotate", {"overlap": 5}, format="json")
+    answer = owner.post(f"/v1/keys/{key_id}/rotate", {"overlap": 5}, format="json")
     assert error(answer)[3] == "Unknown field: 'overlap'. Did you mean 'overlap_seconds'?"
     assert everything() == before
 
@@ -444,13 +436,13 @@ def test_a_wrong_overlap_is_named(alice: APIClient, overlap: Any):
 # --- A limit holds for the next request -----------------------------------------------------------
 
 
-def test_a_lowered_limit_holds_for_the_next_hold(alice: APIClient, cast: Cast):
-    key = make(alice, limit=1000, limit_period="day")
-    journal.post(cast.organization.pk, "grant", 10_000, actor="test", reason="a test", idempotency_key="g")
+def test_a_lowered_limit_holds_for_the_next_hold(owner: APIClient, cast: Cast):
+    key = make(owner, limit=1000, limit_period="day")
+    journal.post(cast.alice.organization_id, "grant", 10_000, actor="test", reason="a test", idempotency_key="g")
 
     def hold(amount: int) -> Any:
         command = Reserve(
-            wallet_id=cast.organization.pk,
+            wallet_id=cast.alice.organization_id,
             hold_id=make_hold_id(),
             key_id=UUID(key["id"]),
             user_id=None,
@@ -464,7 +456,7 @@ def test_a_lowered_limit_holds_for_the_next_hold(alice: APIClient, cast: Cast):
         return journal.execute([command])[0]
 
     assert hold(600) == Held(600)
-    assert change(alice, key["id"], limit=700)["limit_remaining"] == 100
+    assert change(owner, key["id"], limit=700)["limit_remaining"] == 100
     assert hold(101) == Refused("key_limit", required=101, available=100)
     assert hold(100) == Held(100)
 
@@ -489,18 +481,18 @@ def answers(client: APIClient, key_id: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("role", ["developer", "billing", "viewer"])
-def test_a_lesser_role_may_nothing(alice: APIClient, cast: Cast, role: str):
-    key_id = make(alice)["id"]
+def test_a_lesser_role_may_nothing(owner: APIClient, cast: Cast, role: str):
+    key_id = make(owner)["id"]
     before = everything()
     told = f"Keys are managed by owners and admins; your role is '{role}'."
-    for answer in answers(member(cast.organization, cast.bob, role), key_id):
+    for answer in answers(cast.alice.member(role).api, key_id):
         assert error(answer) == (403, "role", None, told)
         assert answer.json()["error"]["type"] == "permission_error"
     assert everything() == before
 
 
-def test_an_api_key_manages_no_keys_not_even_itself(alice: APIClient):
-    key = make(alice)
+def test_an_api_key_manages_no_keys_not_even_itself(owner: APIClient):
+    key = make(owner)
     client = APIClient(headers={"authorization": f"Bearer {key['api_key']}"})
     told = "An API key cannot manage keys: send the access token of an owner or admin."
     for answer in answers(client, key["id"]):
@@ -509,8 +501,8 @@ def test_an_api_key_manages_no_keys_not_even_itself(alice: APIClient):
     assert (row.name, row.revoked_at, row.expires_at) == ("", None, None)
 
 
-def test_without_authorization_nothing_is_told(alice: APIClient):
-    key_id = make(alice)["id"]
+def test_without_authorization_nothing_is_told(owner: APIClient):
+    key_id = make(owner)["id"]
     before = everything()
     for answer in answers(APIClient(), key_id):
         assert error(answer)[:2] == (401, "invalid_api_key")
@@ -518,7 +510,7 @@ def test_without_authorization_nothing_is_told(alice: APIClient):
 
 
 def test_an_admin_may_everything(cast: Cast):
-    admin = member(cast.organization, cast.bob, "admin")
+    admin = cast.alice.member("admin").api
     key_id = make(admin)["id"]
     assert listed(admin) == [""]
     assert change(admin, key_id, name="ours")["name"] == "ours"
@@ -526,26 +518,26 @@ def test_an_admin_may_everything(cast: Cast):
     assert admin.delete(f"/v1/keys/{key_id}").status_code == 200
 
 
-def test_charlie_finds_none_of_alices_keys_and_changes_nothing(alice: APIClient, charlie: APIClient):
-    key = make(alice, name="alice's")
+def test_charlie_finds_none_of_alices_keys_and_changes_nothing(owner: APIClient, outsider: APIClient):
+    key = make(owner, name="alice's")
     unknown = str(uuid4())
     before = everything()
-    for theirs, nobodys in zip(answers(charlie, key["id"])[2:], answers(charlie, unknown)[2:], strict=True):
+    for theirs, nobodys in zip(answers(outsider, key["id"])[2:], answers(outsider, unknown)[2:], strict=True):
         assert error(theirs) == error(nobodys) == (404, "not_found", None, "There is no such key.")
-    assert listed(charlie) == ["stolen", "stolen"]  # his own, made on the way
+    assert listed(outsider) == ["stolen", "stolen"]  # his own, made on the way
     ApiKey.objects.filter(name="stolen").delete()
     assert everything() == before
     assert works(key["api_key"]) == 200
 
 
 @pytest.mark.parametrize("key_id", ["x", "null", "00000000-0000-0000-0000-00000000000g", "%00", "a b"])
-def test_what_is_no_id_is_not_found(alice: APIClient, key_id: str):
-    for answer in answers(alice, key_id)[2:]:
+def test_what_is_no_id_is_not_found(owner: APIClient, key_id: str):
+    for answer in answers(owner, key_id)[2:]:
         assert error(answer)[:2] == (404, "not_found")
 
 
-def test_other_methods_are_not_allowed(alice: APIClient):
-    key_id = make(alice)["id"]
+def test_other_methods_are_not_allowed(owner: APIClient):
+    key_id = make(owner)["id"]
     for path, method in (("", "put"), ("", "delete"), (f"/{key_id}", "post"), (f"/{key_id}/rotate", "get")):
-        answer = getattr(alice, method)(f"/v1/keys{path}")
+        answer = getattr(owner, method)(f"/v1/keys{path}")
         assert error(answer)[:2] == (405, "method_not_allowed")

@@ -38,7 +38,7 @@ def operations(spec: Json) -> Iterator[tuple[str, str, Json]]:
             yield method, path, entry
 
 
-def check(spec: Json, name: str, value: Any) -> None:
+def assert_fits(spec: Json, name: str, value: Any) -> None:
     """Holds a value against a component, or raises jsonschema.ValidationError."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": spec["components"]}
     jsonschema.Draft202012Validator(schema).validate(value)
@@ -151,7 +151,7 @@ def test_a_request_has_exactly_the_fields_of_the_public_api_all_typed(spec: Json
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_what_sdks_ask_fits_the_schema(spec: Json, name: str):
-    check(spec, "ChatCompletionRequest", CONVERSATIONS[name].request)
+    assert_fits(spec, "ChatCompletionRequest", CONVERSATIONS[name].request)
 
 
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -184,7 +184,7 @@ def test_schema_and_code_refuse_the_same(spec: Json, change: Json):
     with pytest.raises(InvalidRequest):
         parse_chat(json.dumps(body).encode())
     with pytest.raises(jsonschema.ValidationError):
-        check(spec, "ChatCompletionRequest", body)
+        assert_fits(spec, "ChatCompletionRequest", body)
 
 
 def test_the_public_apis_own_answer_fits(spec: Json):
@@ -212,10 +212,10 @@ def test_the_public_apis_own_answer_fits(spec: Json):
         "created": 1719000000,
         "system_fingerprint": "fp_abc123",
     }
-    check(spec, "ChatCompletion", answer)
+    assert_fits(spec, "ChatCompletion", answer)
     for broken in ({"choices": "x"}, {"usage": None}, {"choices": [{"index": 0}]}):
         with pytest.raises(jsonschema.ValidationError):
-            check(spec, "ChatCompletion", answer | broken)
+            assert_fits(spec, "ChatCompletion", answer | broken)
 
 
 # --- The page -----------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ from billing.models import Entry, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.books import do, make_receipt
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -67,13 +68,13 @@ def clock() -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(1_000_000_000)
+def credits_micro() -> int:
+    return 1_000_000_000
 
 
 def client(tenant: Tenant, *, key: UUID | None = None, role: str = "viewer") -> APIClient:
     api = APIClient()
-    api.force_authenticate(Principal(tenant.id, key, None if key else 1, "key" if key else role, None))
+    api.force_authenticate(Principal(tenant.organization_id, key, None if key else 1, "key" if key else role, None))
     return api
 
 
@@ -102,7 +103,9 @@ def credits_by_group(tenant: Tenant, **query: str) -> dict[str | None, int]:
 def taken(tenant: Tenant, start: datetime, end: datetime) -> int:
     """What the ledger took for calls in a time: minus the sum of its entries."""
     kinds = ("usage", "late_usage", "correction")
-    entries = Entry.objects.filter(wallet_id=tenant.id, kind__in=kinds, created_at__gte=start, created_at__lt=end)
+    entries = Entry.objects.filter(
+        wallet_id=tenant.organization_id, kind__in=kinds, created_at__gte=start, created_at__lt=end
+    )
     return -(entries.aggregate(total=Sum("amount"))["total"] or 0)
 
 
@@ -319,7 +322,7 @@ def test_every_call_is_counted_on_the_day_its_clock_showed(zone: str, first: dat
     clock.set(moments[-1] + DAY)
     last = first + 2 * DAY
     expected: Counter[str] = Counter()
-    for entry in Entry.objects.filter(wallet_id=alice.id, kind="usage"):
+    for entry in Entry.objects.filter(wallet_id=alice.organization_id, kind="usage"):
         shown = entry.created_at.astimezone(local).date()
         if first <= shown <= last:
             expected[shown.isoformat()] -= entry.amount

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
-from django.test import Client
 
 from billing import tasks
 from billing.notices import alerts, webhooks
@@ -17,8 +16,8 @@ from billing.notices.kinds.base import AlertKind, Crossing
 from billing.notices.letter import Letter, Payload
 from billing.notices.models import AlertRule
 from quantized.devstack.places import CHECKOUT
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, text
+from tests.kit.dashboard import text
+from tests.kit.tenants import Tenant
 from tests.kit.webhook_receiver import receiving
 
 pytestmark = pytest.mark.django_db
@@ -56,8 +55,8 @@ class MuchHeld(AlertKind):
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
@@ -76,17 +75,16 @@ def much_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: pytest.
 
 
 def test_a_kind_that_is_put_into_the_table_is_offered_made_told_and_deleted(
-    much_held: AlertKind, alice: Tenant, settings, mailoutbox
+    much_held: AlertKind, alice: Tenant, bob: Tenant, settings, mailoutbox
 ) -> None:
     settings.WEBHOOK_ALLOW_PRIVATE = True
-    owner = browser(alice, "owner", "alice@example.org")
-    browser(alice, "developer", "bob@example.org")
+    owner = alice.client
     assert "New balance alert New budget New held alert" in text(owner.get("/billing/alerts"))
     page = text(owner.get("/billing/alerts/new/much-held"))
     assert "New held alert" in page
     assert "Tell when more is held than, credits" in page
     with receiving() as receiver:
-        endpoint, _ = webhooks.create_endpoint(alice.id, receiver.url())
+        endpoint, _ = webhooks.create_endpoint(alice.organization_id, receiver.url())
         wish = {"threshold": "2", "roles": ["developer"], "addresses": "", "webhook": str(endpoint.pk)}
         made = text(owner.post("/billing/alerts/new/much-held", wish, follow=True))
         assert "The alert is on." in made
@@ -99,9 +97,7 @@ def test_a_kind_that_is_put_into_the_table_is_offered_made_told_and_deleted(
             tasks.send_notices()
     assert [json.loads(body)["data"]["held"] for _, _, body in receiver.got] == [3_000_000]
     assert [json.loads(body)["type"] for _, _, body in receiver.got] == ["balance.held"]
-    assert [(mail.to, mail.subject.partition(": ")[2]) for mail in mailoutbox] == [
-        (["bob@example.org"], "much is held")
-    ]
+    assert [(mail.to, mail.subject.partition(": ")[2]) for mail in mailoutbox] == [([bob.email], "much is held")]
     assert "told of much" in text(owner.get("/billing/alerts"))
     assert "Change held alert" in text(owner.get(f"/billing/alerts/{rule.pk}"))
     question = text(owner.get(f"/billing/alerts/{rule.pk}/delete"))
@@ -109,14 +105,13 @@ def test_a_kind_that_is_put_into_the_table_is_offered_made_told_and_deleted(
 
 
 def test_a_kind_says_who_is_told_unless_the_rule_does(much_held: AlertKind, alice: Tenant) -> None:
-    assert alerts.create_rule(alice.id, "much_held", 5).roles == ["developer"]
-    assert alerts.create_rule(alice.id, "much_held", 5, roles=["admin"]).roles == ["admin"]
-    assert alerts.create_rule(alice.id, "low_balance", 5).roles == ["owner", "billing"]
+    assert alerts.create_rule(alice.organization_id, "much_held", 5).roles == ["developer"]
+    assert alerts.create_rule(alice.organization_id, "much_held", 5, roles=["admin"]).roles == ["admin"]
+    assert alerts.create_rule(alice.organization_id, "low_balance", 5).roles == ["owner", "billing"]
 
 
 def test_what_is_no_kind_has_no_page(alice: Tenant) -> None:
-    owner: Client = browser(alice, "owner", "alice@example.org")
-    assert owner.get("/billing/alerts/new/much-held").status_code == 404
+    assert alice.client.get("/billing/alerts/new/much-held").status_code == 404
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)

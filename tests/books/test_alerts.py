@@ -19,9 +19,9 @@ from billing.notices.kinds.budget import Spending, crossed
 from billing.notices.kinds.low_balance import QUIET_S
 from billing.notices.models import AlertRule, Delivery, Notification
 from common.checks import Invalid
-from tests.kit.books import Tenant, at_once, do
-from tests.kit.cast import Cast, make_cast
+from tests.kit.books import at_once, do
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Cast, Tenant, make_cast
 from tests.kit.webhook_receiver import receiving
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)  # a Thursday
@@ -34,12 +34,12 @@ def clock(db: None) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(1_000)
+def credits_micro() -> int:
+    return 1_000
 
 
 def owned(tenant: Tenant, email: str = "alice@example.org") -> str:
-    add_member(Organization.objects.get(pk=tenant.id), create_user(email), Membership.Role.OWNER)
+    add_member(Organization.objects.get(pk=tenant.organization_id), create_user(email), Membership.Role.OWNER)
     return email
 
 
@@ -48,15 +48,15 @@ def call(tenant: Tenant, charged: int, key: UUID | None = None) -> None:
 
 
 def low(tenant: Tenant, threshold: int = 500, **given: Any) -> AlertRule:
-    return alerts.create_rule(tenant.id, "low_balance", threshold, **given)
+    return alerts.create_rule(tenant.organization_id, "low_balance", threshold, **given)
 
 
 def budget(tenant: Tenant, threshold: int = 100, period: str = "month", **given: Any) -> AlertRule:
-    return alerts.create_rule(tenant.id, "budget", threshold, period=period, **given)
+    return alerts.create_rule(tenant.organization_id, "budget", threshold, period=period, **given)
 
 
 def told(tenant: Tenant) -> list[dict[str, Any]]:
-    rows = Notification.objects.filter(organization_id=tenant.id).order_by("created_at")
+    rows = Notification.objects.filter(organization_id=tenant.organization_id).order_by("created_at")
     return [row.payload for row in rows]
 
 
@@ -115,7 +115,7 @@ def test_a_balance_that_hovers_is_told_after_a_quiet_time(clock: DatabaseClock, 
 
 def test_unlimited_wallets_are_never_low(alice: Tenant) -> None:
     low(alice)
-    Wallet.objects.filter(pk=alice.id).update(unlimited=True)
+    Wallet.objects.filter(pk=alice.organization_id).update(unlimited=True)
     call(alice, 5_000)
     assert alerts.evaluate() == 0
     assert told(alice) == []
@@ -131,10 +131,10 @@ def test_each_rule_has_its_own_threshold(alice: Tenant) -> None:
 
 def test_a_rule_that_is_off_says_nothing(alice: Tenant) -> None:
     rule = low(alice)
-    alerts.change_rule(alice.id, rule.pk, {"enabled": False})
+    alerts.change_rule(alice.organization_id, rule.pk, {"enabled": False})
     call(alice, 600)
     assert alerts.evaluate() == 0
-    alerts.change_rule(alice.id, rule.pk, {"enabled": True})
+    alerts.change_rule(alice.organization_id, rule.pk, {"enabled": True})
     assert alerts.evaluate() == 1
 
 
@@ -235,7 +235,7 @@ def test_a_keys_budget_counts_that_key_alone(alice: Tenant) -> None:
 
 
 def test_unlimited_wallets_have_budgets(alice: Tenant) -> None:
-    Wallet.objects.filter(pk=alice.id).update(unlimited=True)
+    Wallet.objects.filter(pk=alice.organization_id).update(unlimited=True)
     budget(alice, 2_000)
     call(alice, 2_000)
     assert alerts.evaluate() == 1
@@ -245,9 +245,9 @@ def test_another_threshold_begins_anew(alice: Tenant) -> None:
     rule = budget(alice)
     call(alice, 150)
     assert alerts.evaluate() == 1
-    alerts.change_rule(alice.id, rule.pk, {"threshold_micro": 150})
+    alerts.change_rule(alice.organization_id, rule.pk, {"threshold_micro": 150})
     assert [alerts.evaluate() for _ in range(2)] == [1, 0]
-    alerts.change_rule(alice.id, rule.pk, {"addresses": ["cfo@example.org"]})
+    alerts.change_rule(alice.organization_id, rule.pk, {"addresses": ["cfo@example.org"]})
     assert alerts.evaluate() == 0, "other receivers are no reason to tell again"
 
 
@@ -283,9 +283,9 @@ def test_three_passes_at_once_tell_once(live_db: None) -> None:
         call(tenant, 600)
     at_once([alerts.evaluate] * 3)
     for tenant in tenants:
-        kinds = Notification.objects.filter(organization_id=tenant.id).values_list("kind", flat=True)
+        kinds = Notification.objects.filter(organization_id=tenant.organization_id).values_list("kind", flat=True)
         assert sorted(kinds) == ["balance.low", "budget.reached"]
-    AlertRule.objects.filter(organization_id__in=[tenant.id for tenant in tenants]).delete()
+    AlertRule.objects.filter(organization_id__in=[tenant.organization_id for tenant in tenants]).delete()
 
 
 def test_what_could_not_be_told_is_told_by_the_next_pass(monkeypatch, alice: Tenant) -> None:
@@ -320,8 +320,8 @@ def test_a_rule_that_fails_holds_up_nobody(monkeypatch, caplog, alice: Tenant) -
 
 def test_a_rule_names_its_receivers(alice: Tenant) -> None:
     email = owned(alice)
-    endpoint, _ = webhooks.create_endpoint(alice.id, "https://hooks.example.com/")
-    webhooks.create_endpoint(alice.id, "https://other.example.com/")
+    endpoint, _ = webhooks.create_endpoint(alice.organization_id, "https://hooks.example.com/")
+    webhooks.create_endpoint(alice.organization_id, "https://other.example.com/")
     low(alice, roles=["owner"], addresses=["CFO@example.org"], webhook_id=endpoint.pk)
     call(alice, 600)
     alerts.evaluate()
@@ -331,7 +331,7 @@ def test_a_rule_names_its_receivers(alice: Tenant) -> None:
 
 def test_only_those_it_names(alice: Tenant) -> None:
     owned(alice)
-    webhooks.create_endpoint(alice.id, "https://hooks.example.com/")
+    webhooks.create_endpoint(alice.organization_id, "https://hooks.example.com/")
     low(alice, roles=[], addresses=["cfo@example.org"])
     call(alice, 600)
     alerts.evaluate()
@@ -342,7 +342,7 @@ def test_from_the_call_to_the_mailbox_and_the_receiver(alice: Tenant, settings, 
     settings.WEBHOOK_ALLOW_PRIVATE = True
     email = owned(alice)
     with receiving() as receiver:
-        endpoint, _ = webhooks.create_endpoint(alice.id, receiver.url())
+        endpoint, _ = webhooks.create_endpoint(alice.organization_id, receiver.url())
         low(alice, webhook_id=endpoint.pk)
         call(alice, 600)
         for _ in range(3):
@@ -379,8 +379,8 @@ def test_from_the_call_to_the_mailbox_and_the_receiver(alice: Tenant, settings, 
 )
 def test_what_is_wrong_is_named(alice: Tenant, given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(Invalid, match=complaint):
-        alerts.create_rule(alice.id, **({"kind": "low_balance", "threshold_micro": 5} | given))
-    assert alerts.rules_of(alice.id) == []
+        alerts.create_rule(alice.organization_id, **({"kind": "low_balance", "threshold_micro": 5} | given))
+    assert alerts.rules_of(alice.organization_id) == []
 
 
 def test_there_are_not_too_many(alice: Tenant) -> None:
@@ -393,10 +393,10 @@ def test_there_are_not_too_many(alice: Tenant) -> None:
 def test_a_change_is_checked_as_a_new_rule_is(alice: Tenant) -> None:
     rule = budget(alice, percents=[50])
     with pytest.raises(Invalid, match="percents: must be"):
-        alerts.change_rule(alice.id, rule.pk, {"percents": []})
+        alerts.change_rule(alice.organization_id, rule.pk, {"percents": []})
     with pytest.raises(Invalid, match="kind: cannot be changed"):
-        alerts.change_rule(alice.id, rule.pk, {"kind": "low_balance"})
-    changed = alerts.change_rule(alice.id, rule.pk, {"percents": [90, 10], "period": "day"})
+        alerts.change_rule(alice.organization_id, rule.pk, {"kind": "low_balance"})
+    changed = alerts.change_rule(alice.organization_id, rule.pk, {"percents": [90, 10], "period": "day"})
     assert (changed.percents, changed.period, changed.threshold_micro) == ([10, 90], "day", 100)
 
 
@@ -409,29 +409,29 @@ def test_the_database_refuses_rules_that_make_no_sense(alice: Tenant) -> None:
 
 def test_charlie_finds_nothing_of_alices(db: None) -> None:
     cast: Cast = make_cast()
-    endpoint, _ = webhooks.create_endpoint(cast.organization.pk, "https://hooks.example.com/")
+    endpoint, _ = webhooks.create_endpoint(cast.alice.organization_id, "https://hooks.example.com/")
     key = Tenant().key()
-    rule = alerts.create_rule(cast.organization.pk, "low_balance", 5)
+    rule = alerts.create_rule(cast.alice.organization_id, "low_balance", 5)
     before = AlertRule.objects.values().get()
     for attempt in (
-        lambda: alerts.find_rule(cast.others.pk, rule.pk),
-        lambda: alerts.change_rule(cast.others.pk, rule.pk, {"threshold_micro": 1}),
-        lambda: alerts.delete_rule(cast.others.pk, rule.pk),
+        lambda: alerts.find_rule(cast.charlie.organization_id, rule.pk),
+        lambda: alerts.change_rule(cast.charlie.organization_id, rule.pk, {"threshold_micro": 1}),
+        lambda: alerts.delete_rule(cast.charlie.organization_id, rule.pk),
     ):
         with pytest.raises(Invalid, match=f"rule: there is none with the id {rule.pk}"):
             attempt()
     with pytest.raises(Invalid, match="webhook: there is none"):
-        alerts.create_rule(cast.others.pk, "low_balance", 5, webhook_id=endpoint.pk)
+        alerts.create_rule(cast.charlie.organization_id, "low_balance", 5, webhook_id=endpoint.pk)
     with pytest.raises(Invalid, match="key: there is none"):
-        alerts.create_rule(cast.others.pk, "budget", 5, period="day", key_id=key)
-    assert alerts.rules_of(cast.others.pk) == []
+        alerts.create_rule(cast.charlie.organization_id, "budget", 5, period="day", key_id=key)
+    assert alerts.rules_of(cast.charlie.organization_id) == []
     assert AlertRule.objects.values().get() == before
 
 
 def test_a_rule_outlives_its_webhook(alice: Tenant) -> None:
-    endpoint, _ = webhooks.create_endpoint(alice.id, "https://hooks.example.com/")
+    endpoint, _ = webhooks.create_endpoint(alice.organization_id, "https://hooks.example.com/")
     rule = low(alice, webhook_id=endpoint.pk)
-    webhooks.delete_endpoint(alice.id, endpoint.pk)
-    assert alerts.find_rule(alice.id, rule.pk).webhook_id is None
-    alerts.delete_rule(alice.id, rule.pk)
-    assert alerts.rules_of(alice.id) == []
+    webhooks.delete_endpoint(alice.organization_id, endpoint.pk)
+    assert alerts.find_rule(alice.organization_id, rule.pk).webhook_id is None
+    alerts.delete_rule(alice.organization_id, rule.pk)
+    assert alerts.rules_of(alice.organization_id) == []

@@ -5,7 +5,7 @@ import pytest
 from billing.models import Hold
 from billing.reconciliation.abandoned_holds import LOOK_UPS
 from common.attempts import pause_s
-from tests.kit.books import Tenant
+from tests.kit.tenants import Tenant
 
 
 def test_every_attempt_has_its_pause_and_then_there_is_none() -> None:

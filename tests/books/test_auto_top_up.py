@@ -41,7 +41,7 @@ def enable(buyer: Buyer, **changed: int) -> None:
         "amount_cents": FIVE_USD,
         "monthly_max_cents": 2_000,
     } | changed
-    auto_top_up.enable(buyer.id, user_id=buyer.user.pk, **given)
+    auto_top_up.enable(buyer.organization_id, user_id=buyer.user.pk, **given)
 
 
 def drain(buyer: Buyer) -> None:
@@ -54,11 +54,11 @@ def purchases(buyer: Buyer) -> list[tuple[str, int]]:
 
 
 def auto(buyer: Buyer) -> Payment:
-    return Payment.objects.filter(organization_id=buyer.id, kind="auto").latest("created_at")
+    return Payment.objects.filter(organization_id=buyer.organization_id, kind="auto").latest("created_at")
 
 
 def setting(buyer: Buyer) -> auto_top_up.Setting:
-    found = auto_top_up.setting_of(buyer.id)
+    found = auto_top_up.setting_of(buyer.organization_id)
     assert found is not None
     return found
 
@@ -82,7 +82,7 @@ def test_a_low_balance_is_topped_up_once(low: Buyer, stripe: StripeServer) -> No
     assert purchases(low) == [BOUGHT, TOPPED_UP]
     path, asked = stripe.requests[-1]
     assert (path, asked["amount"], asked["payment_method"]) == ("/v1/payment_intents", "500", "pm_card_visa")
-    assert asked["metadata"] == {"payment": str(payment.pk), "organization": str(low.id)}
+    assert asked["metadata"] == {"payment": str(payment.pk), "organization": str(low.organization_id)}
     assert receive(*stripe.events[-2:]) == ["ignored", "nothing_new"]
     assert purchases(low) == [BOUGHT, TOPPED_UP]
 
@@ -98,13 +98,13 @@ def test_a_balance_at_the_threshold_is_left_alone(low: Buyer) -> None:
 def test_nobody_is_charged_who_should_not_be(low: Buyer, stripe: StripeServer, settings: Any, why: str) -> None:
     match why:
         case "disabled":
-            auto_top_up.disable(low.id)
+            auto_top_up.disable(low.organization_id)
         case "unlimited":
-            Wallet.objects.filter(pk=low.id).update(unlimited=True)
+            Wallet.objects.filter(pk=low.organization_id).update(unlimited=True)
         case "frozen":
             low.set_status("frozen")
         case "suspended":
-            suspend(low.id)
+            suspend(low.organization_id)
         case "no card":
             StripeCustomer.objects.update(payment_method="")
         case "no stripe":
@@ -112,7 +112,7 @@ def test_nobody_is_charged_who_should_not_be(low: Buyer, stripe: StripeServer, s
     assert auto_top_up.run() == 0
     assert not Payment.objects.filter(kind="auto").exists()
     if why == "suspended":
-        reactivate(low.id)
+        reactivate(low.organization_id)
         assert auto_top_up.run() == 1
 
 
@@ -140,7 +140,9 @@ def test_looking_costs_the_same_however_many_wish_it(low: Buyer, stripe: StripeS
     for _ in range(5):
         other = Buyer(stripe, THRESHOLD)
         enable(other)
-        StripeCustomer.objects.create(pk=other.id, customer_id=f"cus_{other.id}", payment_method="pm")
+        StripeCustomer.objects.create(
+            pk=other.organization_id, customer_id=f"cus_{other.organization_id}", payment_method="pm"
+        )
     assert queries() == alone
 
 
@@ -149,28 +151,28 @@ def test_what_became_of_the_organization_after_the_pass_had_looked(low: Buyer, s
     enable(low)
     match why:
         case "unlimited":
-            Wallet.objects.filter(pk=low.id).update(unlimited=True)
+            Wallet.objects.filter(pk=low.organization_id).update(unlimited=True)
         case "frozen":
             low.set_status("frozen")
         case "suspended":
-            suspend(low.id)
+            suspend(low.organization_id)
     before = len(stripe.intents), Payment.objects.count()
-    assert auto_top_up.top_up(low.id) is False
+    assert auto_top_up.top_up(low.organization_id) is False
     assert (len(stripe.intents), Payment.objects.count()) == before
 
 
 def test_under_the_lock_everything_is_looked_at_again(low: Buyer) -> None:
     """What a pass found may be over when its turn comes."""
     enable(low, monthly_max_cents=700)
-    assert auto_top_up.top_up(low.id)
-    assert not auto_top_up.top_up(low.id)  # it is not low any more
+    assert auto_top_up.top_up(low.organization_id)
+    assert not auto_top_up.top_up(low.organization_id)  # it is not low any more
     drain(low)
-    assert not auto_top_up.top_up(low.id)  # the month's sum
+    assert not auto_top_up.top_up(low.organization_id)  # the month's sum
     enable(low)
     AutoTopUp.objects.update(retry_at=datetime.now(UTC) + timedelta(hours=1))
-    assert not auto_top_up.top_up(low.id)  # not yet
+    assert not auto_top_up.top_up(low.organization_id)  # not yet
     AutoTopUp.objects.update(retry_at=None)
-    assert auto_top_up.top_up(low.id)
+    assert auto_top_up.top_up(low.organization_id)
     assert purchases(low) == [BOUGHT, TOPPED_UP, TOPPED_UP]
 
 
@@ -185,7 +187,11 @@ def test_an_answer_that_does_not_fit_stops_only_this_one(
 
     def charge(payment: Payment, customer_id: str) -> stripe_api.Intent:
         intent = charged(payment, customer_id)
-        return msgspec.structs.replace(intent, amount_received=1) if payment.organization_id == low.id else intent
+        return (
+            msgspec.structs.replace(intent, amount_received=1)
+            if payment.organization_id == low.organization_id
+            else intent
+        )
 
     monkeypatch.setattr(stripe_api, "charge", charge)
     assert auto_top_up.run() == 1
@@ -292,7 +298,7 @@ def test_a_charge_that_never_reached_stripe_is_given_up_after_a_day(low: Buyer, 
 
 def crash(buyer: Buyer) -> None:
     """Stripe has charged the card; the process dies before it books it."""
-    payment = auto_top_up._start(buyer.id)
+    payment = auto_top_up._start(buyer.organization_id)
     assert payment is not None
     stripe_api.charge(payment, StripeCustomer.objects.get().customer_id)
 
@@ -331,13 +337,13 @@ def test_settings_that_make_no_sense_are_named(buyer: Buyer, changed: dict[str, 
     with pytest.raises(Invalid, match=f"^{named}: ") as refused:
         enable(buyer, **changed)
     assert refused.value.field == named
-    assert auto_top_up.setting_of(buyer.id) is None
+    assert auto_top_up.setting_of(buyer.organization_id) is None
 
 
 def test_a_setting_says_what_a_page_needs(buyer: Buyer) -> None:
     enable(buyer)
     assert setting(buyer) == auto_top_up.Setting(True, THRESHOLD, FIVE_USD, 2_000, 0, False, 0, "")
-    auto_top_up.disable(buyer.id)
+    auto_top_up.disable(buyer.organization_id)
     assert (setting(buyer).enabled, setting(buyer).reason) == (False, "switched_off")
     buyer.buy(save_card=True)
     enable(buyer)
@@ -345,10 +351,10 @@ def test_a_setting_says_what_a_page_needs(buyer: Buyer) -> None:
 
 
 def test_the_database_allows_one_in_flight(low: Buyer) -> None:
-    assert auto_top_up._start(low.id) is not None
-    assert auto_top_up._start(low.id) is None
+    assert auto_top_up._start(low.organization_id) is not None
+    assert auto_top_up._start(low.organization_id) is None
     with pytest.raises(IntegrityError), transaction.atomic():
-        Payment.objects.create(organization_id=low.id, kind="auto", amount_cents=TEN_USD, credits_micro=1)
+        Payment.objects.create(organization_id=low.organization_id, kind="auto", amount_cents=TEN_USD, credits_micro=1)
 
 
 def test_the_books_are_right_at_the_end(low: Buyer) -> None:

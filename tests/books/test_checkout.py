@@ -16,9 +16,9 @@ from billing.payments import checkout, stripe_api
 from billing.pricing import money
 from common.checks import Invalid
 from quantized.devstack.places import CHECKOUT
-from tests.kit.books import Tenant
 from tests.kit.stripe import TEN_USD, TEN_USD_OF_CREDITS, Buyer, post, receive
 from tests.kit.stripe_server import StripeServer, make_id, now, signed
+from tests.kit.tenants import Tenant
 
 PURCHASE = [("purchase", TEN_USD_OF_CREDITS)]
 
@@ -31,7 +31,7 @@ def outcomes() -> dict[str, str]:
 
 
 def test_a_member_is_sent_to_a_page_that_asks_for_this_amount(buyer: Buyer, stripe: StripeServer) -> None:
-    started = checkout.start(buyer.id, TEN_USD, buyer.user.pk, return_path="/billing?organization=1")
+    started = checkout.start(buyer.organization_id, TEN_USD, buyer.user.pk, return_path="/billing?organization=1")
     payment = Payment.objects.get(pk=started.payment_id)
     session = stripe.sessions[str(payment.session_id)]
     assert started.url == session["url"]
@@ -39,7 +39,7 @@ def test_a_member_is_sent_to_a_page_that_asks_for_this_amount(buyer: Buyer, stri
     assert (payment.amount_cents, payment.currency, payment.credits_micro) == (TEN_USD, "usd", TEN_USD_OF_CREDITS)
     assert (session["amount_total"], session["currency"]) == (TEN_USD, "usd")
     assert session["client_reference_id"] == str(payment.pk)
-    assert session["metadata"] == {"payment": str(payment.pk), "organization": str(buyer.id)}
+    assert session["metadata"] == {"payment": str(payment.pk), "organization": str(buyer.organization_id)}
     assert session["success_url"] == f"http://localhost:8000/billing?organization=1&payment={payment.pk}"
     assert session["cancel_url"] == f"{session['success_url']}&cancelled=1"
     assert stripe.intent_data[session["id"]] == {"metadata": session["metadata"]}
@@ -49,17 +49,17 @@ def test_a_member_is_sent_to_a_page_that_asks_for_this_amount(buyer: Buyer, stri
 def test_an_organization_is_one_customer_at_stripe(buyer: Buyer, stripe: StripeServer) -> None:
     first, second = buyer.start(), buyer.start()
     [customer] = stripe.customers.values()
-    assert customer["metadata"] == {"organization": str(buyer.id)}
-    assert StripeCustomer.objects.get(pk=buyer.id).customer_id == customer["id"]
+    assert customer["metadata"] == {"organization": str(buyer.organization_id)}
+    assert StripeCustomer.objects.get(pk=buyer.organization_id).customer_id == customer["id"]
     assert {stripe.sessions[str(payment.session_id)]["customer"] for payment in (first, second)} == {customer["id"]}
 
 
 def test_the_card_is_kept_only_for_who_agrees(buyer: Buyer, stripe: StripeServer) -> None:
     buyer.buy()
-    assert StripeCustomer.objects.get(pk=buyer.id).payment_method == ""
+    assert StripeCustomer.objects.get(pk=buyer.organization_id).payment_method == ""
     payment = buyer.buy(save_card=True)
     assert stripe.intent_data[str(payment.session_id)]["setup_future_usage"] == "off_session"
-    assert StripeCustomer.objects.get(pk=buyer.id).payment_method == "pm_card_visa"
+    assert StripeCustomer.objects.get(pk=buyer.organization_id).payment_method == "pm_card_visa"
 
 
 def test_a_lost_answer_is_asked_for_again_and_is_the_same_session(buyer: Buyer, stripe: StripeServer) -> None:
@@ -102,7 +102,7 @@ def test_without_stripe_the_operators_contact_is_offered(db: None, settings: Set
     settings.OPERATOR_CONTACT = "billing@example.org"
     assert checkout.offer() == checkout.Offer(False, 500, 100_000, "billing@example.org")
     with pytest.raises(stripe_api.NotConfigured):
-        checkout.start(Tenant().id, TEN_USD, 1)
+        checkout.start(Tenant().organization_id, TEN_USD, 1)
     assert Payment.objects.count() == 0
     assert post(b"{}", "t=1,v1=0").status_code == 404
 
@@ -140,11 +140,11 @@ def test_a_paid_session_gives_its_credits(buyer: Buyer, stripe: StripeServer) ->
     payment.refresh_from_db()
     assert (payment.state, payment.paid_at is not None) == ("paid", True)
     assert payment.payment_intent == events[1]["data"]["object"]["id"]
-    [entry] = Entry.objects.filter(wallet_id=buyer.id)
+    [entry] = Entry.objects.filter(wallet_id=buyer.organization_id)
     assert (entry.kind, entry.contra, entry.amount) == ("purchase", "issuance", TEN_USD_OF_CREDITS)
     assert (entry.actor, entry.reason) == ("stripe", f"checkout payment {payment.pk}")
-    assert checkout.payments_of(buyer.id) == [payment]
-    assert checkout.payments_of(Tenant().id) == []
+    assert checkout.payments_of(buyer.organization_id) == [payment]
+    assert checkout.payments_of(Tenant().organization_id) == []
 
 
 @pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 1, 2), (2, 2, 2), (0, 2, 1)])
@@ -167,7 +167,7 @@ def test_an_event_may_be_here_before_stripes_answer(buyer: Buyer, stripe: Stripe
     """The payer is quicker than our own request: the payment is found by our id."""
 
     payment = Payment.objects.create(
-        organization_id=buyer.id, kind="checkout", amount_cents=TEN_USD, credits_micro=TEN_USD_OF_CREDITS
+        organization_id=buyer.organization_id, kind="checkout", amount_cents=TEN_USD, credits_micro=TEN_USD_OF_CREDITS
     )
     session = checkout._session(payment, save_card=False, return_path="/billing")
     assert Payment.objects.get().session_id is None

@@ -22,9 +22,10 @@ from completions.tasks import compare_bills
 from sandbox import cards
 from sandbox.app import Config
 from sandbox.server import SandboxServer
-from tests.kit.books import Tenant, at_once
+from tests.kit.books import at_once
 from tests.kit.catalogs import make_provider, make_route
 from tests.kit.provider_calls import lost_call, openrouter, serve, settled_call
+from tests.kit.tenants import Tenant
 
 SONNET, OURS = "claude-sonnet-4-6", "anthropic/claude-sonnet-4.6"
 OPENING = 100_000_000

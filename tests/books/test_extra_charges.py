@@ -12,8 +12,9 @@ from billing.oversight import verifier
 from billing.reconciliation import losses
 from billing.reconciliation.extra_charges import ExtraChargeDecided, charge_extra, queue_extra, waive_extra
 from common.checks import Invalid
-from tests.kit.books import Tenant, at_once
+from tests.kit.books import at_once
 from tests.kit.provider_calls import settled_call
+from tests.kit.tenants import Tenant
 
 COST = Decimal("0.019")  # two credits
 EXTRA_MICRO = 60_000  # 0.00057 USD
@@ -89,7 +90,7 @@ def test_an_empty_wallet_pays_nothing(db: None) -> None:
 
 
 def test_the_overdraft_pays_it_and_an_unlimited_wallet_all_of_it(db: None) -> None:
-    alice, bob = Tenant(2_000_000, overdraft=20_000), Tenant(2_000_000, unlimited=True)
+    alice, bob = Tenant(2_000_000, overdraft_micro=20_000), Tenant(2_000_000, unlimited=True)
     assert charge_extra(queued(alice).pk, **SAID).taken_micro == 20_000
     assert charge_extra(queued(bob).pk, **SAID).taken_micro == EXTRA_MICRO
     assert (alice.wallet[0], bob.wallet[0]) == (-20_000, -EXTRA_MICRO)
@@ -135,6 +136,6 @@ def test_five_at_once_have_one_effect(live_db: None, decide: Callable[..., Extra
     taken = 30_000 if decide is charge_extra else 0
     assert decided[0].taken_micro == taken
     assert len(extra_entries(row)) == (1 if taken else 0)
-    assert Wallet.objects.get(pk=alice.id).posted == 30_000 - taken
+    assert Wallet.objects.get(pk=alice.organization_id).posted == 30_000 - taken
     assert len(lost(row)) == 1
     assert verifier.violations() == []

@@ -21,13 +21,13 @@ from completions.models import Provider
 from completions.reconciliation import calls as reconciliation
 from completions.reconciliation.calls import Pass
 from sandbox.server import SandboxServer
-from tests.kit.books import Tenant, at_once, do
+from tests.kit.books import at_once, do
 from tests.kit.calls import call
 from tests.kit.catalogs import make_price, make_provider, make_route
 from tests.kit.failover import House, usage_of
-from tests.kit.live import Tenant as Caller
 from tests.kit.live import start_server
 from tests.kit.provider_calls import failed_call, openrouter, receipt, serve
+from tests.kit.tenants import Tenant
 
 FAULTS = ("invalid_json", "no_choices", "200_error_top")  # 200, and no word of output
 
@@ -63,7 +63,7 @@ def due() -> None:
     FailedAttempt.objects.filter(reconciliation="pending").update(reconcile_at=timezone.now() - timedelta(seconds=1))
 
 
-def test_what_the_first_route_bills_is_a_loss_and_the_second_routes_answer_is_charged(house: House, alice: Caller):
+def test_what_the_first_route_bills_is_a_loss_and_the_second_routes_answer_is_charged(house: House, alice: Tenant):
     for fault, stream in product(FAULTS, (False, True)):
         house.break_first(f"fault={fault} billed=0.0007 generation_ms=0")
         answer = house.ask(alice, stream=stream)
@@ -88,7 +88,7 @@ def test_what_the_first_route_bills_is_a_loss_and_the_second_routes_answer_is_ch
     assert verifier.violations() == []
 
 
-def losses_of(caller: Caller) -> list[losses.Lost]:
+def losses_of(caller: Tenant) -> list[losses.Lost]:
     """Others' calls wait in the same database."""
     found = losses.losses(timezone.now() - timedelta(minutes=5))
     return [lost for lost in found if lost.organization_id == caller.organization_id]
@@ -101,9 +101,11 @@ def turned(tenant: Tenant, provider: str, reference: str, *, look_up_after_s: in
     """A call that another provider answered. Both commands tell of the attempt, and may come again."""
     hold = Hold.objects.get(pk=tenant.hold(5_000))
     failed = (Told(provider, reference, look_up_after_s),)
-    mark = Mark(wallet_id=tenant.id, hold_id=hold.pk, provider="second", provider_ref="gen-2", failed=failed)
+    mark = Mark(
+        wallet_id=tenant.organization_id, hold_id=hold.pk, provider="second", provider_ref="gen-2", failed=failed
+    )
     given = receipt(hold, "second", "gen-2", 0, failed=failed, reconciliation="none", reconcile_after_s=None)
-    settle = Settle(wallet_id=tenant.id, hold_id=hold.pk, key_id=None, actual=1_000, receipt=given)
+    settle = Settle(wallet_id=tenant.organization_id, hold_id=hold.pk, key_id=None, actual=1_000, receipt=given)
     for command in (mark, mark, settle, settle):
         do(command)
     return Usage.objects.select_related("hold").get(pk=hold.pk)
@@ -124,7 +126,7 @@ def test_an_attempt_is_known_although_its_server_dies_before_the_end(db: None):
     alice = Tenant(10_000)
     hold_id = alice.hold(5_000, life_s=-1)
     failed = (Told("first", "gen-1", 5),)
-    do(Mark(wallet_id=alice.id, hold_id=hold_id, provider="second", provider_ref="gen-2", failed=failed))
+    do(Mark(wallet_id=alice.organization_id, hold_id=hold_id, provider="second", provider_ref="gen-2", failed=failed))
     do(alice.expire(hold_id))
     assert attempts(hold_id) == [("first", "gen-1", "pending")]
 
@@ -138,7 +140,7 @@ def test_a_call_that_no_route_answered_pays_for_none_of_them(db: None):
             hold, "second", "", 0, failed=(Told(provider.name, served.id, -1),), reconciliation="none",
             reconcile_after_s=None, error_code="unavailable",
         )  # fmt: skip
-        do(Void(wallet_id=alice.id, hold_id=hold.pk, key_id=None, receipt=given))
+        do(Void(wallet_id=alice.organization_id, hold_id=hold.pk, key_id=None, receipt=given))
         assert reconciliation.reconcile() == Pass(checked=1, corrected=0, queued=0, pending=0)
         assert lost(Usage.objects.get(pk=hold.pk)) == [(provider.name, "failed_attempt", Decimal("0.0004"))]
         assert alice.wallet == (10_000, 0, 1)
@@ -204,7 +206,7 @@ def test_a_call_whose_client_left_before_the_answer_began(db: None, was_asked: b
         hold, "sandbox", "", 0, cancelled=True, error_code="client_left", attempts=tried, reconciliation="none",
         reconcile_after_s=None,
     )  # fmt: skip
-    do(Void(wallet_id=alice.id, hold_id=hold.pk, key_id=None, receipt=given))
+    do(Void(wallet_id=alice.organization_id, hold_id=hold.pk, key_id=None, receipt=given))
     assert lost(Usage.objects.get(pk=hold.pk)) == expected
 
 
@@ -212,5 +214,5 @@ def test_a_call_that_never_reached_its_provider_is_no_loss(db: None):
     alice = Tenant(10_000)
     hold = Hold.objects.get(pk=alice.hold(5_000))
     given = receipt(hold, "sandbox", "", 0, error_code="unavailable", reconciliation="none", reconcile_after_s=None)
-    do(Void(wallet_id=alice.id, hold_id=hold.pk, key_id=None, receipt=given))
+    do(Void(wallet_id=alice.organization_id, hold_id=hold.pk, key_id=None, receipt=given))
     assert lost(Usage.objects.get(pk=hold.pk)) == []

@@ -200,18 +200,18 @@ def entry_figures(entry: Any, hold: UUID | None) -> tuple[Any, ...]:
     )
 
 
-def play(player: KernelPlayer | DatabasePlayer, program: Program) -> None:
+def assert_played_alike(player: KernelPlayer | DatabasePlayer, program: Program) -> None:
     model = Model({wallet.id: wallet for wallet in program.wallets})
     for now, commands in program.batches:
         assert player.run(now, commands) == model.run(now, commands)
-        check_floors(model)
+        assert_floors(model)
     state = player.state()
     meters = state.pop("meters")
     assert state == model_state(model)
     check_meters(meters, model, program.batches[-1][0])
 
 
-def check_floors(model: Model) -> None:
+def assert_floors(model: Model) -> None:
     """The model itself keeps the promise it is the measure of."""
     for wallet in model.wallets.values():
         assert wallet.unlimited or model.posted(wallet.id) - model.held(wallet.id) >= -wallet.overdraft
@@ -248,7 +248,7 @@ def begins(window: str, moment: datetime) -> bool:
 @given(st.randoms(use_true_random=False))
 def test_the_kernel_equals_a_serial_ledger(random: Random) -> None:
     program = make_program(random)
-    play(KernelPlayer(program.wallets), program)
+    assert_played_alike(KernelPlayer(program.wallets), program)
 
 
 @pytest.mark.timeout(600)  # the long form
@@ -256,7 +256,7 @@ def test_the_kernel_equals_a_serial_ledger_in_thousands_of_programs() -> None:
     for seed in range(SEEDS):
         program = make_program(Random(seed))
         try:
-            play(KernelPlayer(program.wallets), program)
+            assert_played_alike(KernelPlayer(program.wallets), program)
         except AssertionError:
             print(f"program of seed {seed}: {program}")  # noqa: T201
             raise
@@ -309,7 +309,7 @@ def sort_of(outcome: Told) -> tuple[Any, ...]:
 def test_the_database_equals_a_serial_ledger(random: Random) -> None:
     program = make_program(random, price_id())
     player = DatabasePlayer(DatabaseClock(program.batches[0][0]), program.wallets)
-    play(player, program)
+    assert_played_alike(player, program)
     resolve_everything(player, program)
     assert verifier.violations() == []
 

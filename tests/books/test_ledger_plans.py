@@ -15,7 +15,7 @@ from django.db import connection
 
 from billing.ledger.batch import HOLDS
 from billing.ledger.wire import SESSION, Wire
-from tests.kit.books import Tenant
+from tests.kit.tenants import Tenant
 
 CALLS = 1_000
 BATCHES = 6  # PostgreSQL makes five plans of known parameters before it compares

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from billing.models import Entry, Hold, Price, Wallet
 from billing.oversight import verifier
-from tests.kit.books import Tenant, do, hold_row, make_hold_id
+from tests.kit.books import do, hold_row, make_hold_id
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +56,7 @@ def test_rows_cannot_be_changed_deleted_or_truncated(tenant: Tenant, table: str)
 
 
 def test_an_entry_cannot_be_changed_through_the_orm(tenant: Tenant) -> None:
-    entry = Entry.objects.get(wallet_id=tenant.id)
+    entry = Entry.objects.get(wallet_id=tenant.organization_id)
     entry.amount = 2_000
     update = "billing_entry is append-only: UPDATE refused"
     assert refused_by_orm(entry.save) == update
@@ -135,7 +136,7 @@ def test_a_hold_cannot_be_deleted(tenant: Tenant) -> None:
 
 
 def test_what_an_organization_owes_its_history_to_cannot_be_deleted(tenant: Tenant) -> None:
-    wallet = Wallet.objects.get(pk=tenant.id)
+    wallet = Wallet.objects.get(pk=tenant.organization_id)
     assert refused_by_orm(wallet.delete).startswith("(\"Cannot delete some instances of model 'Wallet'")
     assert refused_by_orm(wallet.organization.delete).startswith(
         "(\"Cannot delete some instances of model 'Organization'"
@@ -147,14 +148,16 @@ def test_what_an_organization_owes_its_history_to_cannot_be_deleted(tenant: Tena
 
 def test_a_limited_wallet_cannot_be_below_its_floor(tenant: Tenant) -> None:
     change = "UPDATE billing_wallet SET {} WHERE organization_id = %s"
-    assert "wallet_above_floor" in refused(change.format("posted = -1"), tenant.id)
-    assert "wallet_above_floor" in refused(change.format("held = 1001"), tenant.id)
-    assert "wallet_held_not_negative" in refused(change.format("held = -1"), tenant.id)
-    assert "wallet_overdraft_not_negative" in refused(change.format("overdraft = -1"), tenant.id)
+    assert "wallet_above_floor" in refused(change.format("posted = -1"), tenant.organization_id)
+    assert "wallet_above_floor" in refused(change.format("held = 1001"), tenant.organization_id)
+    assert "wallet_held_not_negative" in refused(change.format("held = -1"), tenant.organization_id)
+    assert "wallet_overdraft_not_negative" in refused(change.format("overdraft = -1"), tenant.organization_id)
     with connection.cursor() as cursor:
-        cursor.execute(change.format("overdraft = 500, posted = 0, held = 500"), [tenant.id])
-    assert "wallet_above_floor" in refused(change.format("overdraft = 499"), tenant.id)
-    assert "wallet_above_floor" in refused_by_orm(lambda: Wallet.objects.filter(pk=tenant.id).update(held=501))
+        cursor.execute(change.format("overdraft = 500, posted = 0, held = 500"), [tenant.organization_id])
+    assert "wallet_above_floor" in refused(change.format("overdraft = 499"), tenant.organization_id)
+    assert "wallet_above_floor" in refused_by_orm(
+        lambda: Wallet.objects.filter(pk=tenant.organization_id).update(held=501)
+    )
 
 
 def test_an_unlimited_wallet_may_be_below_zero_and_not_limited_again_there() -> None:
@@ -162,7 +165,7 @@ def test_an_unlimited_wallet_may_be_below_zero_and_not_limited_again_there() -> 
     do(rich.settle(rich.hold(10), 700))
     assert rich.wallet == (-700, 0, 1)
     limit = "UPDATE billing_wallet SET unlimited = false WHERE organization_id = %s"
-    assert "wallet_above_floor" in refused(limit, rich.id)
+    assert "wallet_above_floor" in refused(limit, rich.organization_id)
 
 
 HOLD = {
@@ -197,7 +200,7 @@ def test_a_hold_that_contradicts_itself_is_refused(tenant: Tenant, changes: dict
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Hold.objects.create(
             id=make_hold_id(),
-            wallet_id=tenant.id,
+            wallet_id=tenant.organization_id,
             model="m",
             price_id=tenant.price_id,
             created_at=now,
@@ -231,7 +234,7 @@ ENTRY = {
 )
 def test_an_entry_that_breaks_a_rule_is_refused(tenant: Tenant, changes: dict[str, Any], constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        Entry.objects.create(wallet_id=tenant.id, created_at=timezone.now(), **(ENTRY | changes))
+        Entry.objects.create(wallet_id=tenant.organization_id, created_at=timezone.now(), **(ENTRY | changes))
 
 
 @pytest.mark.parametrize("kind", ["usage", "late_usage"])
@@ -239,13 +242,15 @@ def test_a_call_is_charged_once_whatever_the_code_does(tenant: Tenant, kind: str
     hold = settled(tenant)
     again = ENTRY | {"seq": 3, "kind": kind, "contra": "revenue", "amount": -1, "balance_after": 939}
     with pytest.raises(IntegrityError, match="entry_call_charged_once"), transaction.atomic():
-        Entry.objects.create(wallet_id=tenant.id, hold_id=hold, created_at=timezone.now(), **again)
+        Entry.objects.create(wallet_id=tenant.organization_id, hold_id=hold, created_at=timezone.now(), **again)
 
 
 def test_a_usage_entry_never_gives(tenant: Tenant) -> None:
     gift = ENTRY | {"kind": "usage", "contra": "revenue", "amount": 1}
     with pytest.raises(IntegrityError, match="entry_usage_takes_from_a_hold"), transaction.atomic():
-        Entry.objects.create(wallet_id=tenant.id, hold_id=tenant.hold(1), created_at=timezone.now(), **gift)
+        Entry.objects.create(
+            wallet_id=tenant.organization_id, hold_id=tenant.hold(1), created_at=timezone.now(), **gift
+        )
 
 
 def test_after_all_the_attempts_the_books_are_right(tenant: Tenant) -> None:

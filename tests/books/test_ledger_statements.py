@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 from billing.ledger import journal
 from billing.ledger.batch import Batch
 from billing.ledger.commands import AnyCommand, Held, Refused, Reserve, Settled
-from tests.kit.books import Tenant, hold_row, make_hold_id, make_receipt
+from tests.kit.books import hold_row, make_hold_id, make_receipt
+from tests.kit.tenants import Tenant
 
 AMOUNT = 10
 SIZES = [(1, 1), (10, 1), (10, 10), (500, 1), (500, 50)]  # commands, wallets
@@ -126,7 +127,7 @@ def test_a_wallet_that_changed_since_it_was_read_is_not_written(meddle: str) -> 
             cursor.execute(*statement)
             results.append(cursor.fetchall())
         assert batch.decide(results) == [Settled(60, 940)]
-        cursor.execute(meddle, [alice.id])
+        cursor.execute(meddle, [alice.organization_id])
         wallets, *_ = batch.writes()
         with pytest.raises(DataError, match="division by zero"), transaction.atomic():
             cursor.execute(*wallets)

@@ -17,8 +17,9 @@ from billing.ledger.kernel import Books, Key, Wallet, decide
 from billing.models import Meter, Usage
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
-from tests.kit.books import Tenant, do, hold_row, make_hold_id, make_receipt
+from tests.kit.books import do, hold_row, make_hold_id, make_receipt
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)  # a Wednesday
 DAY = timedelta(days=1)
@@ -73,7 +74,7 @@ def test_what_neither_hold_nor_wallet_cover_is_the_operators_loss() -> None:
 
 
 def test_the_overdraft_absorbs_what_a_running_call_costs_too_much() -> None:
-    alice = Tenant(100, overdraft=30)
+    alice = Tenant(100, overdraft_micro=30)
     hold = alice.hold(100)
     assert do(alice.settle(hold, 150)) == Settled(130, -30)
     assert hold_row(hold) == ("settled", 100, 150, 130)
@@ -81,7 +82,7 @@ def test_the_overdraft_absorbs_what_a_running_call_costs_too_much() -> None:
 
 
 def test_the_overdraft_is_not_for_new_calls() -> None:
-    alice = Tenant(100, overdraft=30)
+    alice = Tenant(100, overdraft_micro=30)
     assert do(alice.reserve(101)) == Refused("credits", required=101, available=100)
     do(alice.settle(alice.hold(100), 110))
     assert do(alice.reserve(1)) == Refused("credits", required=1, available=-10)
@@ -115,7 +116,7 @@ def test_an_unlimited_wallet_pays_everything_and_is_told_no_balance() -> None:
 
 def test_a_call_of_nobodys_wallet() -> None:
     alice = Tenant()
-    alice.id = make_hold_id()
+    alice.organization_id = make_hold_id()
     assert do(alice.reserve(1)) == Refused("no_wallet")
 
 
@@ -175,7 +176,7 @@ def test_a_call_that_ends_after_its_hold_expired_pays_late(clock: DatabaseClock)
 
 
 def test_late_usage_goes_down_to_the_floor_and_the_rest_is_the_operators_loss(clock: DatabaseClock) -> None:
-    alice = Tenant(100, overdraft=5)
+    alice = Tenant(100, overdraft_micro=5)
     late = alice.hold(60, life_s=60)
     clock.set(NOON + timedelta(minutes=2))
     do(alice.expire(late))
@@ -401,7 +402,7 @@ def test_a_frozen_wallet_takes_no_call_but_ends_those_that_run() -> None:
 
 def test_a_suspended_organization_takes_no_call() -> None:
     alice = Tenant(100)
-    Organization.objects.filter(pk=alice.id).update(status="suspended")
+    Organization.objects.filter(pk=alice.organization_id).update(status="suspended")
     assert do(alice.reserve(1)) == Refused("organization_suspended")
     assert alice.wallet == (100, 0, 1)
 
@@ -431,29 +432,29 @@ def test_a_key_expires_at_its_moment(clock: DatabaseClock) -> None:
 def test_a_grant_twice_with_one_key_is_one_grant() -> None:
     alice = Tenant()
     given = {"actor": "carol", "reason": "welcome", "idempotency_key": "welcome-1"}
-    assert accounts.grant(alice.id, 500, **given) == Posted(1, 500)
-    assert accounts.grant(alice.id, 500, **given) == Posted(1, 500, replayed=True)
-    assert accounts.grant(alice.id, 900, **given) == Posted(1, 500, replayed=True)
+    assert accounts.grant(alice.organization_id, 500, **given) == Posted(1, 500)
+    assert accounts.grant(alice.organization_id, 500, **given) == Posted(1, 500, replayed=True)
+    assert accounts.grant(alice.organization_id, 900, **given) == Posted(1, 500, replayed=True)
     assert alice.entries() == [(1, "grant", 500, 500)]
 
 
 def test_the_same_key_for_two_organizations_is_two_grants() -> None:
     alice, charlie = Tenant(), Tenant()
     for tenant in (alice, charlie):
-        posted = accounts.grant(tenant.id, 5, actor="carol", reason="welcome", idempotency_key="welcome-1")
+        posted = accounts.grant(tenant.organization_id, 5, actor="carol", reason="welcome", idempotency_key="welcome-1")
         assert posted == Posted(1, 5)
 
 
 def test_a_grant_without_a_key_is_a_new_one_every_time() -> None:
     alice = Tenant()
-    assert [accounts.grant(alice.id, 5, actor="carol", reason="gift").seq for _ in range(2)] == [1, 2]
+    assert [accounts.grant(alice.organization_id, 5, actor="carol", reason="gift").seq for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("amount", [0, -1])
 def test_a_grant_gives(amount: int) -> None:
     alice = Tenant()
     with pytest.raises(ValueError, match="a grant must be between 1 and"):
-        accounts.grant(alice.id, amount, actor="carol", reason="gift")
+        accounts.grant(alice.organization_id, amount, actor="carol", reason="gift")
     assert alice.wallet == (0, 0, 0)
 
 
@@ -462,13 +463,15 @@ def test_an_adjustment_stays_above_what_is_held() -> None:
     alice.hold(40)
     assert do(alice.post(-61)) == Refused("below_floor", required=61, available=60)
     with pytest.raises(LedgerRefused, match="the balance allows 60 micro-credits, 61 are asked for"):
-        journal.post(alice.id, "adjustment", -61, actor="carol", reason="mistake", idempotency_key="form-1")
+        journal.post(
+            alice.organization_id, "adjustment", -61, actor="carol", reason="mistake", idempotency_key="form-1"
+        )
     assert do(alice.post(-60)) == Posted(2, 40)
     assert alice.entries() == [(1, "purchase", 100, 100), (2, "adjustment", -60, 40)]
 
 
 def test_an_adjustment_may_use_the_overdraft_and_an_unlimited_wallet_anything() -> None:
-    alice, rich = Tenant(100, overdraft=20), Tenant(unlimited=True)
+    alice, rich = Tenant(100, overdraft_micro=20), Tenant(unlimited=True)
     assert do(alice.post(-120)) == Posted(2, -20)
     assert do(alice.post(-1)) == Refused("below_floor", required=1, available=0)
     assert do(rich.post(-10_000)) == Posted(1, -10_000)
@@ -485,8 +488,8 @@ def test_a_correction_names_the_call_it_corrects() -> None:
     hold = alice.hold(60)
     do(alice.settle(hold, 50, estimated=True))
     given = {"actor": "reconciliation", "reason": "the provider billed 45", "idempotency_key": f"recon:{hold}:1"}
-    assert journal.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55)
-    assert journal.post(alice.id, "correction", 5, hold_id=hold, **given) == Posted(3, 55, replayed=True)
+    assert journal.post(alice.organization_id, "correction", 5, hold_id=hold, **given) == Posted(3, 55)
+    assert journal.post(alice.organization_id, "correction", 5, hold_id=hold, **given) == Posted(3, 55, replayed=True)
     assert hold_row(hold) == ("settled", 60, 50, 50)
 
 
@@ -540,7 +543,12 @@ def test_the_usage_row_of_a_call_says_what_was_consumed() -> None:
     assert {name: getattr(usage, name) for name in Tokens.__struct_fields__} == {
         name: getattr(tokens, name) for name in Tokens.__struct_fields__
     }
-    assert (usage.wallet_id, usage.key_id, usage.user_id, usage.price_id) == (alice.id, key, None, alice.price_id)
+    assert (usage.wallet_id, usage.key_id, usage.user_id, usage.price_id) == (
+        alice.organization_id,
+        key,
+        None,
+        alice.price_id,
+    )
     assert (usage.charged, usage.cost_pico, usage.provider_ref) == (4_000, 1_400_000_000, "gen-7")
     assert (usage.streamed, usage.cancelled, usage.estimated, usage.finish_reason) == (True, True, True, "stop")
     assert (usage.first_token_ms, usage.latency_ms, usage.attempts) == (12, 345, list(attempts))

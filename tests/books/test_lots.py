@@ -18,8 +18,9 @@ from billing.ledger.commands import Refused, Settled
 from billing.models import Entry, Lot
 from billing.oversight import verifier
 from billing.tasks import expire_credits
-from tests.kit.books import Tenant, at_once, do
+from tests.kit.books import at_once, do
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 TODAY = datetime.now(UTC).replace(microsecond=0)
 SOON, LATER = TODAY + timedelta(days=1), TODAY + timedelta(days=30)
@@ -32,7 +33,7 @@ def clock(db: None) -> Iterator[DatabaseClock]:
 
 
 def grant(tenant: Tenant, amount: int, expires_at: datetime | None, reason: str = "welcome", **more: str) -> None:
-    accounts.grant(tenant.id, amount, actor="alice", reason=reason, expires_at=expires_at, **more)
+    accounts.grant(tenant.organization_id, amount, actor="alice", reason=reason, expires_at=expires_at, **more)
 
 
 def spend_on_a_call(tenant: Tenant, amount: int) -> None:
@@ -40,7 +41,7 @@ def spend_on_a_call(tenant: Tenant, amount: int) -> None:
 
 
 def left(tenant: Tenant) -> list[int]:
-    return [lot.left for lot in lots.open_lots(tenant.id)]
+    return [lot.left for lot in lots.open_lots(tenant.organization_id)]
 
 
 # --- The rule, pure ---------------------------------------------------------------------------------
@@ -123,10 +124,10 @@ def test_promotional_credit_is_spent_first_and_the_soonest_to_expire_before_the_
     grant(alice, 200, LATER, "spring")
     grant(alice, 100, SOON, "welcome")
     spend_on_a_call(alice, 150)
-    [spring] = lots.open_lots(alice.id)
+    [spring] = lots.open_lots(alice.organization_id)
     assert (spring.left, spring.amount, spring.expires_at, spring.reason) == (150, 200, LATER, "spring")
     spend_on_a_call(alice, 400)
-    assert lots.open_lots(alice.id) == []
+    assert lots.open_lots(alice.organization_id) == []
     assert alice.wallet[0] == 750
 
 
@@ -152,14 +153,16 @@ def test_what_a_running_call_holds_expires_when_the_call_has_left_it(clock: Data
     grant(alice, 100, SOON)
     hold = alice.hold(60)
     clock.set(SOON)
-    assert lots.expire_in(alice.id) == 40
+    assert lots.expire_in(alice.organization_id) == 40
     assert (alice.wallet, left(alice)) == ((60, 60, 2), [60])
-    assert lots.expire_in(alice.id) == 0
+    assert lots.expire_in(alice.organization_id) == 0
     do(alice.settle(hold, 25))
-    assert lots.expire_in(alice.id) == 35
+    assert lots.expire_in(alice.organization_id) == 35
     assert alice.wallet == (0, 0, 4)
     keys = (
-        Entry.objects.filter(kind="expiry", wallet_id=alice.id).order_by("seq").values_list("idempotency_key", "reason")
+        Entry.objects.filter(kind="expiry", wallet_id=alice.organization_id)
+        .order_by("seq")
+        .values_list("idempotency_key", "reason")
     )
     lot = Lot.objects.get()
     assert [key for key, _ in keys] == [f"expiry:{lot.pk}:0", f"expiry:{lot.pk}:1"]
@@ -179,7 +182,7 @@ def test_a_call_may_still_use_up_what_it_held(clock: DatabaseClock) -> None:
 
 
 def test_the_overdraft_is_no_credit_to_take(clock: DatabaseClock) -> None:
-    alice = Tenant(0, overdraft=500)
+    alice = Tenant(0, overdraft_micro=500)
     grant(alice, 100, SOON)
     hold = alice.hold(100)
     do(alice.settle(hold, 130))
@@ -216,7 +219,7 @@ def test_what_a_correction_gives_back_does_not_expire(clock: DatabaseClock) -> N
     spend_on_a_call(alice, 60)
     do(alice.post(20, kind="correction"))
     clock.set(SOON)
-    assert lots.expire_in(alice.id) == 40
+    assert lots.expire_in(alice.organization_id) == 40
     assert alice.wallet[0] == 20
 
 
@@ -256,14 +259,14 @@ def test_random_lives_equal_coins_in_a_row(clock: DatabaseClock) -> None:
                 made += 1
             elif step % 7 == 0:
                 clock.set(clock.now + timedelta(hours=chance.randint(1, 30)))
-                lots.expire_in(alice.id)
+                lots.expire_in(alice.organization_id)
                 for place, end in enumerate(order):
                     if end <= clock.now:
                         purse.expire(place)
             else:
                 chance.choice(verbs)(chance.randint(0, 25))
             expected = [(str(place), count) for place, count in enumerate(purse.lefts(12)) if count]
-            assert [(lot.reason, lot.left) for lot in lots.open_lots(alice.id)] == expected
+            assert [(lot.reason, lot.left) for lot in lots.open_lots(alice.organization_id)] == expected
         assert alice.wallet[0] == len(purse.coins) - purse.debt
         clock.set(TODAY)
 
@@ -277,9 +280,9 @@ def test_the_number_of_queries_depends_on_neither_lots_nor_entries(clock: Databa
             spend_on_a_call(alice, 1)
         clock.set(LATER)
         with CaptureQueriesContext(connection) as look:
-            lots.open_lots(alice.id)
+            lots.open_lots(alice.organization_id)
         with CaptureQueriesContext(connection) as expiry:
-            assert lots.expire_in(alice.id) == lots_count * 100 - calls
+            assert lots.expire_in(alice.organization_id) == lots_count * 100 - calls
         clock.set(TODAY)
         return len(look), len(expiry)
 
@@ -311,9 +314,9 @@ def test_the_database_lets_no_lot_grow_or_vanish(clock: DatabaseClock) -> None:
 def test_three_expiries_at_once_take_it_once(live_db: None) -> None:
     alice = Tenant(50)
     grant(alice, 100, datetime.now(UTC) + timedelta(seconds=0.2))
-    while lots.open_lots(alice.id)[0].expires_at > datetime.now(UTC):
+    while lots.open_lots(alice.organization_id)[0].expires_at > datetime.now(UTC):
         pass
-    took = at_once([lambda: lots.expire_in(alice.id)] * 3)
+    took = at_once([lambda: lots.expire_in(alice.organization_id)] * 3)
     assert sorted(took) == [0, 0, 100]
     assert [entry[1:] for entry in alice.entries()] == [
         ("purchase", 50, 50),
@@ -328,14 +331,14 @@ def test_expiry_beside_spending_keeps_the_books(live_db: None) -> None:
     grant(alice, 1_000, datetime.now(UTC) + timedelta(seconds=0.2))
 
     def calls() -> int:
-        return sum(_spend_if_possible(alice.id, alice) for _ in range(20))
+        return sum(_spend_if_possible(alice.organization_id, alice) for _ in range(20))
 
     def expiry() -> int:
-        return sum(lots.expire_in(alice.id) for _ in range(20))
+        return sum(lots.expire_in(alice.organization_id) for _ in range(20))
 
     spent_a, spent_b, expired = at_once([calls, calls, expiry])
-    while lots.open_lots(alice.id):
-        expired += lots.expire_in(alice.id)
+    while lots.open_lots(alice.organization_id):
+        expired += lots.expire_in(alice.organization_id)
     assert spent_a + spent_b + expired == 1_000
     assert alice.wallet[:2] == (0, 0)
     assert verifier.violations() == []

@@ -21,15 +21,15 @@ from common.numbers import spelled_credits
 from quantized import settings as quantized_settings
 from quantized.celery import app
 from quantized.checks import mail_is_sent
-from tests.kit.books import Tenant, at_once
-from tests.kit.cast import Cast, make_cast
+from tests.kit.books import at_once
+from tests.kit.tenants import Cast, Tenant, make_cast
 
 LOW = {"rule": str(uuid4()), "threshold": 5_000_000, "available": 1_250_000, "balance": 1_250_000, "held": 0}
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return make_cast()
+def credits_micro() -> int:
+    return 0
 
 
 def targets(notification: Notification | None) -> list[str]:
@@ -41,10 +41,10 @@ def targets(notification: Notification | None) -> list[str]:
 
 
 def test_owners_and_billing_people_hear_of_money(cast: Cast) -> None:
-    add_member(cast.organization, create_user("dora@example.org"), Membership.Role.BILLING)
-    add_member(cast.organization, create_user("eve@example.org"), Membership.Role.BILLING)
+    add_member(cast.alice.organization, create_user("dora@example.org"), Membership.Role.BILLING)
+    add_member(cast.alice.organization, create_user("eve@example.org"), Membership.Role.BILLING)
     User.objects.filter(email="eve@example.org").update(is_active=False)
-    assert targets(outbox.notify(cast.organization.pk, "balance.low", LOW)) == [
+    assert targets(outbox.notify(cast.alice.organization_id, "balance.low", LOW)) == [
         "alice@example.org",
         "dora@example.org",
     ]
@@ -52,25 +52,31 @@ def test_owners_and_billing_people_hear_of_money(cast: Cast) -> None:
 
 def test_roles_and_addresses_may_be_named(cast: Cast) -> None:
     told = outbox.notify(
-        cast.organization.pk, "balance.low", LOW, roles=["developer"], addresses=["bob@example.org", "cfo@example.org"]
+        cast.alice.organization_id,
+        "balance.low",
+        LOW,
+        roles=["developer"],
+        addresses=["bob@example.org", "cfo@example.org"],
     )
     assert targets(told) == ["bob@example.org", "cfo@example.org"], "bob, who is both, gets one mail"
 
 
 def test_one_cause_is_told_once(cast: Cast) -> None:
-    told = [outbox.notify(cast.organization.pk, "x", {}, dedupe_key="k") for _ in range(3)]
+    told = [outbox.notify(cast.alice.organization_id, "x", {}, dedupe_key="k") for _ in range(3)]
     assert [one is not None for one in told] == [True, False, False]
     assert Delivery.objects.count() == 1
-    assert outbox.notify(cast.others.pk, "x", {}, dedupe_key="k") is not None, "another's cause is another"
+    assert outbox.notify(cast.charlie.organization_id, "x", {}, dedupe_key="k") is not None, (
+        "another's cause is another"
+    )
 
 
 def test_without_a_key_each_is_told(cast: Cast) -> None:
-    assert all(outbox.notify(cast.organization.pk, "x", {}) for _ in range(2))
+    assert all(outbox.notify(cast.alice.organization_id, "x", {}) for _ in range(2))
 
 
 def test_a_cause_that_is_rolled_back_was_never_told(cast: Cast) -> None:
     with transaction.atomic():
-        assert outbox.notify(cast.organization.pk, "x", {}, dedupe_key="k") is not None
+        assert outbox.notify(cast.alice.organization_id, "x", {}, dedupe_key="k") is not None
         transaction.set_rollback(True)
     assert (Notification.objects.count(), Delivery.objects.count()) == (0, 0)
 
@@ -79,15 +85,15 @@ def test_twenty_at_once_tell_once(live_db: None) -> None:
     cast = make_cast(f"{uuid4()}.example.org")
 
     def tell() -> bool:
-        return outbox.notify(cast.organization.pk, "x", {}, dedupe_key="k") is not None
+        return outbox.notify(cast.alice.organization_id, "x", {}, dedupe_key="k") is not None
 
     assert sum(at_once([tell] * 20)) == 1
-    assert Delivery.objects.filter(target=cast.alice.email).count() == 1
-    Delivery.objects.filter(target=cast.alice.email).delete()
+    assert Delivery.objects.filter(target=cast.alice.user.email).count() == 1
+    Delivery.objects.filter(target=cast.alice.user.email).delete()
 
 
 def test_what_was_told_long_ago_is_forgotten(cast: Cast) -> None:
-    waiting, _, fresh = (outbox.notify(cast.organization.pk, "x", {}) for _ in range(3))
+    waiting, _, fresh = (outbox.notify(cast.alice.organization_id, "x", {}) for _ in range(3))
     Notification.objects.exclude(pk=fresh.pk).update(created_at=datetime.now(UTC) - timedelta(days=181))
     Delivery.objects.exclude(notification=waiting).update(delivered_at=datetime.now(UTC))
     assert outbox.forget_old() == 1
@@ -118,7 +124,7 @@ def test_without_an_operators_address_it_is_in_the_log(db: None, caplog) -> None
 def test_a_mail_has_a_text_and_an_html_of_the_same_words(cast: Cast, settings, mailoutbox) -> None:
     settings.PUBLIC_URL = "https://ai.example.com"
     settings.DEFAULT_FROM_EMAIL = "Example AI <billing@example.com>"
-    told = outbox.notify(cast.organization.pk, "balance.low", LOW)
+    told = outbox.notify(cast.alice.organization_id, "balance.low", LOW)
     assert deliveries.send_due() == Pass(1, 0, 0)
     [mail] = mailoutbox
     assert (mail.from_email, mail.to) == ("Example AI <billing@example.com>", ["alice@example.org"])
@@ -135,8 +141,10 @@ def test_a_mail_has_a_text_and_an_html_of_the_same_words(cast: Cast, settings, m
 
 
 def test_a_name_cannot_write_into_the_mail(cast: Cast, mailoutbox) -> None:
-    type(cast.organization).objects.filter(pk=cast.organization.pk).update(name="<b>x</b>\nBcc: charlie@example.org")
-    outbox.notify(cast.organization.pk, "balance.low", LOW)
+    type(cast.alice.organization).objects.filter(pk=cast.alice.organization_id).update(
+        name="<b>x</b>\nBcc: charlie@example.org"
+    )
+    outbox.notify(cast.alice.organization_id, "balance.low", LOW)
     deliveries.send_due()
     [mail] = mailoutbox
     assert "\n" not in mail.subject
@@ -148,7 +156,7 @@ def test_a_statement_comes_with_its_files(db: None, mailoutbox) -> None:
     tenant = Tenant(1_000_000)
     month = f"{datetime.now(UTC):%Y-%m}"
     payload = {"month": month, "opening_balance": 0, "closing_balance": 1_000_000, "credits_used": 0}
-    outbox.notify(tenant.id, "statement.ready", payload, addresses=["cfo@example.org"])
+    outbox.notify(tenant.organization_id, "statement.ready", payload, addresses=["cfo@example.org"])
     assert deliveries.send_due() == Pass(1, 0, 0)
     [mail] = mailoutbox
     found = {name.rpartition(".")[2]: (content, kind) for name, content, kind in mail.attachments}
@@ -223,7 +231,7 @@ def failing(monkeypatch, error: Exception) -> None:
 )
 def test_a_mail_server_in_trouble(monkeypatch, cast: Cast, error: Exception, result: Pass, text: str) -> None:
     failing(monkeypatch, error)
-    told = outbox.notify(cast.organization.pk, "balance.low", LOW)
+    told = outbox.notify(cast.alice.organization_id, "balance.low", LOW)
     assert deliveries.send_due() == result
     assert told.deliveries.get().last_error == text
 
@@ -237,7 +245,7 @@ def test_mail_to_nobody_is_noticed(settings) -> None:
 
 def test_mail_that_is_only_printed_says_so(cast: Cast, settings, caplog) -> None:
     settings.EMAIL_URL, settings.DEBUG = "", False
-    outbox.notify(cast.organization.pk, "balance.low", LOW)
+    outbox.notify(cast.alice.organization_id, "balance.low", LOW)
     deliveries.send_due()
     assert "EMAIL_URL is not set" in caplog.text
     assert len(django_mail.outbox) == 1

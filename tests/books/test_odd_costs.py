@@ -12,7 +12,7 @@ from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Usage
 from completions.providers.openai.usage import reported
 from tests.kit.catalogs import make_price
-from tests.kit.live import make_tenant
+from tests.kit.tenants import make_tenant
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from billing.models import Entry, Operation, Wallet
 from billing.oversight import verifier
 from billing.statements import monthly
 from common.checks import Invalid
-from tests.kit.cast import Cast, make_cast
+from tests.kit.tenants import Cast, make_cast
 
 ABOVE = 10_000_000_001
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return make_cast()
+def credits_micro() -> int:
+    return 0
 
 
 @pytest.fixture
@@ -39,16 +39,20 @@ def emil(db: None) -> User:
 
 def asked(cast: Cast, kind: str, amount_micro: int = 0, id: UUID | None = None, reason: str = "told by phone") -> Asked:
     return Asked(
-        id=id or uuid4(), kind=kind, organization_id=cast.organization.pk, reason=reason, amount_micro=amount_micro
+        id=id or uuid4(),
+        kind=kind,
+        organization_id=cast.alice.organization_id,
+        reason=reason,
+        amount_micro=amount_micro,
     )
 
 
 def posted(cast: Cast) -> int:
-    return Wallet.objects.get(pk=cast.organization.pk).posted
+    return Wallet.objects.get(pk=cast.alice.organization_id).posted
 
 
 def entries(cast: Cast) -> list[tuple[str, str, int, str, str]]:
-    rows = Entry.objects.filter(wallet_id=cast.organization.pk).order_by("seq")
+    rows = Entry.objects.filter(wallet_id=cast.alice.organization_id).order_by("seq")
     return list(rows.values_list("kind", "contra", "amount", "actor", "reason"))
 
 
@@ -127,30 +131,30 @@ def test_a_declined_request_does_nothing_and_stays_declined(cast, dora, emil):
 
 def test_unlimited_takes_two_and_limited_one(cast, dora, emil):
     waiting = operations.request(asked(cast, "unlimited"), dora)
-    assert (waiting.state, Wallet.objects.get(pk=cast.organization.pk).unlimited) == ("waiting", False)
+    assert (waiting.state, Wallet.objects.get(pk=cast.alice.organization_id).unlimited) == ("waiting", False)
     operations.approve(waiting.pk, emil)
-    assert Wallet.objects.get(pk=cast.organization.pk).unlimited
+    assert Wallet.objects.get(pk=cast.alice.organization_id).unlimited
     operations.request(asked(cast, "limited"), dora)
-    assert not Wallet.objects.get(pk=cast.organization.pk).unlimited
+    assert not Wallet.objects.get(pk=cast.alice.organization_id).unlimited
 
 
 def test_a_floor_above_the_balance_is_refused(cast, dora):
     operations.request(asked(cast, "overdraft", 700), dora)
-    Wallet.objects.filter(pk=cast.organization.pk).update(unlimited=True)
-    journal.post(cast.organization.pk, "adjustment", -600, actor="test", reason="test", idempotency_key="t")
+    Wallet.objects.filter(pk=cast.alice.organization_id).update(unlimited=True)
+    journal.post(cast.alice.organization_id, "adjustment", -600, actor="test", reason="test", idempotency_key="t")
     operations.request(asked(cast, "limited"), dora)
     with pytest.raises(Invalid, match="floor above its balance"):
         operations.request(asked(cast, "overdraft", 500), dora)
-    wallet = Wallet.objects.get(pk=cast.organization.pk)
+    wallet = Wallet.objects.get(pk=cast.alice.organization_id)
     assert (wallet.unlimited, wallet.overdraft, wallet.posted) == (False, 700, -600)
 
 
 def test_suspending_and_reactivating(cast, dora):
     operations.request(asked(cast, "suspend"), dora)
-    assert Organization.objects.get(pk=cast.organization.pk).status == "suspended"
+    assert Organization.objects.get(pk=cast.alice.organization_id).status == "suspended"
     operations.request(asked(cast, "reactivate"), dora)
-    assert Organization.objects.get(pk=cast.organization.pk).status == "active"
-    assert Organization.objects.get(pk=cast.others.pk).status == "active"
+    assert Organization.objects.get(pk=cast.alice.organization_id).status == "active"
+    assert Organization.objects.get(pk=cast.charlie.organization_id).status == "active"
     assert [line[1] for line in log()] == ["account.suspend", "account.reactivate"]
 
 
@@ -199,7 +203,7 @@ def test_two_who_approve_at_the_same_moment_do_it_once(live_db):
         thread.join()
     assert posted(cast) == ABOVE
     assert len(entries(cast)) == 1
-    assert AuditEntry.objects.filter(organization_id=cast.organization.pk).count() == 2
+    assert AuditEntry.objects.filter(organization_id=cast.alice.organization_id).count() == 2
 
 
 def test_a_grant_with_an_end_is_a_lot_also_when_it_needed_a_second_operator(cast, dora, emil, settings):
@@ -208,15 +212,15 @@ def test_a_grant_with_an_end_is_a_lot_also_when_it_needed_a_second_operator(cast
     small, large = (msgspec.structs.replace(asked(cast, "grant", micro), expires_at=until) for micro in (700, 5_000))
     operations.request(small, dora)
     operations.approve(operations.request(large, dora).pk, emil)
-    assert [(lot.amount, lot.expires_at) for lot in lots.open_lots(cast.organization.pk)] == [
+    assert [(lot.amount, lot.expires_at) for lot in lots.open_lots(cast.alice.organization_id)] == [
         (700, until),
         (5_000, until),
     ]
     operations.request(asked(cast, "refund", 900), dora)  # nothing is there that does not expire
     operations.request(asked(cast, "deduct", 100), dora)
-    assert [lot.left for lot in lots.open_lots(cast.organization.pk)] == [4_700]
-    month = monthly.statement(cast.organization.pk, datetime.now(UTC).year, datetime.now(UTC).month)
+    assert [lot.left for lot in lots.open_lots(cast.alice.organization_id)] == [4_700]
+    month = monthly.statement(cast.alice.organization_id, datetime.now(UTC).year, datetime.now(UTC).month)
     moved = {kind: amount for kind, amount in month.totals.items() if amount}
     assert moved == {"grant": 5_700, "refund": -900, "adjustment": -100}
-    assert (balances.balance(cast.organization.pk).granted, month.closing) == (4_700, 4_700)
+    assert (balances.balance(cast.alice.organization_id).granted, month.closing) == (4_700, 4_700)
     assert verifier.violations() == []

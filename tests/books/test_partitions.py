@@ -14,8 +14,9 @@ from billing.models import Usage, UsageHour, UsageRetention
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import partitions, receipts, report, rollups
-from tests.kit.books import Tenant, at_once, do, make_hold_id
+from tests.kit.books import at_once, do, make_hold_id
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 FAR = datetime(2031, 5, 17, 12, 0, tzinfo=UTC)
 MAY, JUNE, JULY = date(2031, 5, 1), date(2031, 6, 1), date(2031, 7, 1)
@@ -173,7 +174,7 @@ def test_months_beyond_the_retention_are_dropped_and_the_books_stay_right(
     assert partitions.retire(1).months[-2:] == [MAY, JUNE]
     assert MAY not in partitions.months()
     assert JULY in partitions.months()
-    assert set(Usage.objects.filter(wallet_id=alice.id).values_list("pk", flat=True)) == {holds[2]}
+    assert set(Usage.objects.filter(wallet_id=alice.organization_id).values_list("pk", flat=True)) == {holds[2]}
     kept = UsageRetention.objects.get()
     assert kept.holds_from == kept.hours_from == datetime(2031, 7, 1, tzinfo=UTC)
     assert verifier.violations() == []
@@ -185,7 +186,7 @@ def test_months_beyond_the_retention_are_dropped_and_the_books_stay_right(
 def test_the_receipt_of_a_dropped_call_answers_from_its_hold(months: tuple[Tenant, list[UUID]]) -> None:
     alice, holds = months
     partitions.drop_before(JUNE)
-    receipt = receipts.receipt(alice.id, receipts.generation_id(holds[0]))
+    receipt = receipts.receipt(alice.organization_id, receipts.generation_id(holds[0]))
     assert receipt is not None
     assert (receipt.usage, receipt.status, receipt.hold.charged, receipt.balance) == (None, "settled", 50, 950)
 
@@ -195,9 +196,9 @@ def test_a_report_over_dropped_months_has_their_figures(
 ) -> None:
     alice, _ = months
     span = report.Span(datetime(2031, 5, 1, tzinfo=UTC), clock.now, report.ZoneInfo("UTC"))
-    before = report.report(alice.id, None, span, "model", clock.now)
+    before = report.report(alice.organization_id, None, span, "model", clock.now)
     partitions.drop_before(JULY)
-    assert report.report(alice.id, None, span, "model", clock.now) == before
+    assert report.report(alice.organization_id, None, span, "model", clock.now) == before
     assert before.total.credits_used == 150
 
 

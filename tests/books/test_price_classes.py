@@ -22,8 +22,8 @@ from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTAL
 from completions.catalog.loader import load_catalog
 from completions.models import CAPABILITIES, PRICED_CAPABILITIES
 from tests.kit import CHECKOUT
-from tests.kit.books import Tenant
 from tests.kit.catalogs import make_route
+from tests.kit.tenants import Tenant
 
 TWO_LINES = """\
     PriceClass(name="characters", unit="each", counted_as="characters", label="Characters", capability="speech"),

@@ -13,8 +13,9 @@ from billing.models import AttemptHour, ProviderHour, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.kit.books import Tenant, at_once, do
+from tests.kit.books import at_once, do
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -28,17 +29,16 @@ def clock(db: None) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
+def alice(alice: Tenant, clock: DatabaseClock) -> Tenant:
     """Three hours of calls, of which the first two are final."""
-    tenant = Tenant(1_000_000)
-    key = tenant.key()
+    key = alice.key()
     for hour in range(3):
         clock.set(TEN + hour * HOUR)
-        call(tenant, 50 + hour)
-        call(tenant, 7, key=key)
+        call(alice, 50 + hour)
+        call(alice, 7, key=key)
     clock.set(TEN + 2 * HOUR + timedelta(minutes=5))
     rollups.roll_up()
-    return tenant
+    return alice
 
 
 def call(tenant: Tenant, charged: int, key: Any = None) -> None:
@@ -147,6 +147,6 @@ def test_three_at_once_beside_roll_ups_change_nothing(live_db: None) -> None:
         call(tenant, 50)
     rollups.roll_up()
     at_once([rollups.rebuild, rollups.roll_up, rollups.rebuild, rollups.roll_up])
-    [row] = UsageHour.objects.filter(wallet_id=tenant.id)
+    [row] = UsageHour.objects.filter(wallet_id=tenant.organization_id)
     assert (row.requests, row.charged) == (3, 150)
     assert verifier.violations() == []

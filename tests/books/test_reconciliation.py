@@ -21,8 +21,9 @@ from completions.reconciliation.calls import Pass
 from completions.tasks import reconcile
 from sandbox.server import SandboxServer
 from tests.kit import CHECKOUT
-from tests.kit.books import Tenant, at_once
+from tests.kit.books import at_once
 from tests.kit.provider_calls import failed_call, openrouter, serve, settled_call
+from tests.kit.tenants import Tenant
 
 COST = Decimal("0.019")  # USD: two credits, at 100 for a USD and a margin of 5 %
 COST_MICRO = 2_000_000
@@ -53,7 +54,7 @@ def due(usage: Usage) -> None:
 
 
 def corrections(tenant: Tenant) -> list[tuple[int, str | None]]:
-    rows = Entry.objects.filter(wallet_id=tenant.id, kind="correction").order_by("seq")
+    rows = Entry.objects.filter(wallet_id=tenant.organization_id, kind="correction").order_by("seq")
     return list(rows.values_list("amount", "idempotency_key"))
 
 
@@ -74,7 +75,7 @@ def test_too_little_waits_for_an_operator(upstream: Upstream) -> None:
     call = settled(alice, upstream, MORE)
     assert reconciliation.reconcile() == Pass(checked=1, corrected=0, queued=1, pending=0)
     assert state(call) == ("queued", Decimal("0.01957"))
-    [extra] = ExtraCharge.objects.filter(wallet_id=alice.id)
+    [extra] = ExtraCharge.objects.filter(wallet_id=alice.organization_id)
     assert (extra.hold_id, extra.version, extra.amount_micro, extra.state) == (call.pk, 1, 60_000, "waiting")
     assert (extra.call_charged_micro, extra.billed_cost_usd) == (COST_MICRO, Decimal("0.01957"))
     assert alice.wallet == (OPENING - COST_MICRO, 0, 2)
@@ -146,7 +147,7 @@ def test_what_was_billed_for_nothing_is_the_operators_loss(upstream: Upstream) -
     [lost] = losses.losses(Hold.objects.get(pk=billed.pk).created_at)
     assert (lost.hold_id, lost.reason, lost.cost_usd) == (billed.pk, "failed_without_output", Decimal("0.0004"))
     assert alice.wallet == (OPENING, 0, 1)
-    assert ExtraCharge.objects.filter(wallet_id=alice.id).count() == 0
+    assert ExtraCharge.objects.filter(wallet_id=alice.organization_id).count() == 0
 
 
 def test_what_the_wallet_could_not_pay_is_no_extra_charge_but_a_loss_by_the_final_bill(upstream: Upstream) -> None:
@@ -218,7 +219,7 @@ def test_three_tasks_at_once_look_every_call_up_once(live_db: None) -> None:
         assert mine.filter(reconciliation="queued").count() == 15
         for tenant in tenants:
             assert [amount for amount, _ in corrections(tenant)] == [60_000] * 5
-            assert ExtraCharge.objects.filter(wallet_id=tenant.id, amount_micro=60_000).count() == 5
+            assert ExtraCharge.objects.filter(wallet_id=tenant.organization_id, amount_micro=60_000).count() == 5
         at_once([reconcile] * 3)
         assert [len(corrections(tenant)) for tenant in tenants] == [5, 5, 5]
         assert verifier.violations() == []

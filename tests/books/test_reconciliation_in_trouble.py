@@ -16,7 +16,7 @@ from billing.models import Usage
 from completions.models import LookupPace, Provider
 from completions.reconciliation import calls as reconciliation
 from tests.kit.catalogs import make_price, make_provider
-from tests.kit.live import Tenant, make_tenant
+from tests.kit.tenants import Tenant, make_tenant
 
 RIGHT = b'{"data": {"total_cost": 0.00001}}'
 

@@ -41,7 +41,7 @@ def test_money_paid_back_was_neither_granted_nor_used(buyer: Buyer, stripe: Stri
     payment = buyer.buy()
     do(buyer.settle(buyer.hold(100 * CENT), 100 * CENT))
     receive(stripe.refund(str(payment.payment_intent), 400))
-    balance = balances.balance(buyer.id)
+    balance = balances.balance(buyer.organization_id)
     assert (balance.granted, balance.used, balance.remaining) == (600 * CENT, 100 * CENT, 500 * CENT)
 
 
@@ -68,7 +68,7 @@ def test_a_refund_takes_no_more_than_the_floor_allows(
 
 
 def test_the_overdraft_pays_for_a_refund_and_an_unlimited_wallet_pays_all(stripe: StripeServer, db: None) -> None:
-    for wallet, short in (({"overdraft": 50 * CENT}, 650 * CENT), ({"unlimited": True}, 0)):
+    for wallet, short in (({"overdraft_micro": 50 * CENT}, 650 * CENT), ({"unlimited": True}, 0)):
         buyer = Buyer(stripe, **wallet)
         payment = buyer.buy()
         do(buyer.settle(buyer.hold(700 * CENT), 700 * CENT))
@@ -114,15 +114,16 @@ def test_a_dispute_takes_the_credits_and_raises_the_alarm(
     buyer: Buyer, stripe: StripeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     payment = buyer.buy()
-    auto_top_up.enable(buyer.id, threshold_micro=1, amount_cents=500, monthly_max_cents=500, user_id=buyer.user.pk)
+    auto_top_up.enable(
+        buyer.organization_id, threshold_micro=1, amount_cents=500, monthly_max_cents=500, user_id=buyer.user.pk
+    )
     created, withdrawn = stripe.dispute(str(payment.payment_intent))
     assert receive(created, withdrawn) == ["done", "nothing_new"]
     assert figures(payment) == ("disputed", 0, ALL, 0)
     assert buyer.wallet[0] == 0
     dispute = Dispute.objects.get()
-    expected = (
-        f"payment {payment.pk} of organization {buyer.id} is disputed: {dispute.pk}, 1000 cents, reason fraudulent"
-    )
+    of = f"payment {payment.pk} of organization {buyer.organization_id}"
+    expected = f"{of} is disputed: {dispute.pk}, 1000 cents, reason fraudulent"
     assert caplog.text.count(expected) == 1
     setting = AutoTopUp.objects.get()
     assert (setting.enabled, setting.reason) == (False, "payment_disputed")

@@ -16,8 +16,9 @@ from billing.oversight import standing
 from billing.pricing.money import Usage as Tokens
 from billing.usage import figures, rollups
 from billing.usage.report import Span
-from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.books import do, make_receipt
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -33,11 +34,6 @@ def clock() -> DatabaseClock:
     return DatabaseClock(TEN)
 
 
-@pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(1_000_000)
-
-
 def call(tenant: Tenant, charged: int, *, key: Any = None, user_id: int | None = None, **of_receipt: Any) -> Any:
     named: dict[str, Any] = {"usage": TOKENS, "cost_pico": charged * 1_000} | of_receipt
     hold_id = tenant.hold(charged, key=key, user_id=user_id)
@@ -47,7 +43,7 @@ def call(tenant: Tenant, charged: int, *, key: Any = None, user_id: int | None =
 
 def refund(tenant: Tenant, hold_id: Any, micro: int) -> None:
     given = {"actor": "reconciliation", "reason": "too much", "idempotency_key": f"recon:{hold_id}:1"}
-    journal.post(tenant.id, "correction", micro, hold_id=hold_id, **given)
+    journal.post(tenant.organization_id, "correction", micro, hold_id=hold_id, **given)
 
 
 def reading_usage(queries: CaptureQueriesContext) -> list[str]:
@@ -63,7 +59,7 @@ def test_each_day_has_the_corrections_of_the_day_they_were_made(clock: DatabaseC
     rollups.roll_up()
     span = Span(TEN - 2 * DAY, TEN + MINUTE, UTC_ZONE)
     midnights = [TEN.replace(hour=0) + number * DAY for number in (-2, -1, 0, 1)]
-    days = [figures.spend(alice.id, Span(start, end, UTC_ZONE)) for start, end in pairwise(midnights)]
+    days = [figures.spend(alice.organization_id, Span(start, end, UTC_ZONE)) for start, end in pairwise(midnights)]
     assert days == [
         figures.NO_SPEND,
         figures.Spend(1, 0, 0, 0, 100, 20, 0, 0, 0, 50, 0),
@@ -74,7 +70,7 @@ def test_each_day_has_the_corrections_of_the_day_they_were_made(clock: DatabaseC
         ("2026-11-17", 50),
         ("2026-11-18", 62),
     ]
-    assert figures.spend(alice.id, span) == figures.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
+    assert figures.spend(alice.organization_id, span) == figures.Spend(2, 0, 1, 1, 200, 40, 0, 0, 0, 112, -8)
 
 
 def test_a_day_is_the_zones(clock: DatabaseClock, alice: Tenant) -> None:
@@ -96,13 +92,13 @@ def test_the_dearest_models_keys_and_members_come_first(clock: DatabaseClock, al
     call(alice, 20, model="large", user_id=bob.pk)
     call(Tenant(1_000), 500, model="charlie's")
     rollups.roll_up()
-    by_model = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.id, WEEK, "model")]
+    by_model = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.organization_id, WEEK, "model")]
     assert by_model == [("large", "large", 50), ("small", "small", 5)]
-    by_key = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.id, WEEK, "key")]
+    by_key = [(row.id, row.name, row.spend.credits_used) for row in figures.top(alice.organization_id, WEEK, "key")]
     assert by_key == [(str(key), "server", 30), (None, None, 25)]
-    by_member = [(row.name, row.spend.requests) for row in figures.top(alice.id, WEEK, "member", limit=2)]
+    by_member = [(row.name, row.spend.requests) for row in figures.top(alice.organization_id, WEEK, "member", limit=2)]
     assert by_member == [(None, 2), ("bob@example.com", 1)]
-    assert len(figures.top(alice.id, WEEK, "model", limit=1)) == 1
+    assert len(figures.top(alice.organization_id, WEEK, "model", limit=1)) == 1
 
 
 def test_the_operators_totals_are_those_of_all_tenants(clock: DatabaseClock, alice: Tenant) -> None:
@@ -171,15 +167,15 @@ def test_no_report_reads_a_usage_row_and_each_is_a_query_or_two(clock: DatabaseC
     call(alice, 50, key=alice.key())
     rollups.roll_up()
     with CaptureQueriesContext(connection) as queries:
-        figures.spend(alice.id, WEEK)
-        figures.top(alice.id, WEEK, "model")
+        figures.spend(alice.organization_id, WEEK)
+        figures.top(alice.organization_id, WEEK, "model")
         figures.operator_by_day(WEEK)
         figures.provider_health(WEEK)
         figures.costs(WEEK)
         figures.as_of()
     assert len(queries) == 6
     with CaptureQueriesContext(connection) as more:
-        figures.top(alice.id, WEEK, "key")
+        figures.top(alice.organization_id, WEEK, "key")
     assert len(more) == 2
     assert reading_usage(queries) == reading_usage(more) == []
 
@@ -188,8 +184,8 @@ def test_charlie_sees_nothing_of_alices(clock: DatabaseClock, alice: Tenant) -> 
     call(alice, 50)
     rollups.roll_up()
     charlie = Tenant(100)
-    assert figures.spend(charlie.id, WEEK) == figures.NO_SPEND
-    assert figures.top(charlie.id, WEEK, "model") == []
+    assert figures.spend(charlie.organization_id, WEEK) == figures.NO_SPEND
+    assert figures.top(charlie.organization_id, WEEK, "model") == []
 
 
 def test_figures_say_how_old_they_are(clock: DatabaseClock, alice: Tenant) -> None:

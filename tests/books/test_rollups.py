@@ -11,8 +11,9 @@ from billing.models import RollUpState, UsageHour
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import rollups
-from tests.kit.books import Tenant, at_once, do, make_receipt
+from tests.kit.books import at_once, do, make_receipt
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -40,11 +41,6 @@ TOKENS = Tokens(
 @pytest.fixture
 def clock(db: None) -> DatabaseClock:
     return DatabaseClock(TEN)
-
-
-@pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(1_000_000)
 
 
 def call(tenant: Tenant, charged: int = 50, **of_receipt: Any) -> None:
@@ -86,11 +82,11 @@ def test_there_is_a_row_for_each_organization_key_model_and_provider(clock: Data
     assert rollups.roll_up() == 5
     found = UsageHour.objects.values_list("wallet_id", "key_id", "model", "provider", "requests")
     assert set(found) == {
-        (alice.id, None, "sandbox/echo", "sandbox", 1),
-        (alice.id, None, "sandbox/other", "sandbox", 1),
-        (alice.id, None, "sandbox/echo", "openrouter", 1),
-        (charlie.id, None, "sandbox/echo", "sandbox", 1),
-        (alice.id, key, "sandbox/echo", "sandbox", 1),
+        (alice.organization_id, None, "sandbox/echo", "sandbox", 1),
+        (alice.organization_id, None, "sandbox/other", "sandbox", 1),
+        (alice.organization_id, None, "sandbox/echo", "openrouter", 1),
+        (charlie.organization_id, None, "sandbox/echo", "sandbox", 1),
+        (alice.organization_id, key, "sandbox/echo", "sandbox", 1),
     }
 
 
@@ -187,7 +183,7 @@ def test_three_roll_ups_at_once_count_once(live_db: None) -> None:
     for _ in range(5):
         call(tenant, 50)
     at_once([rollups.roll_up] * 3)
-    found = UsageHour.objects.filter(wallet_id=tenant.id)
+    found = UsageHour.objects.filter(wallet_id=tenant.organization_id)
     assert sum(row.requests for row in found) == 5
     assert sum(row.charged for row in found) == 250
     assert verifier.violations() == []

@@ -20,8 +20,9 @@ from billing.statements.monthly import Line, ModelTotal
 from billing.usage import rollups
 from common.checks import Invalid
 from common.numbers import fixed_credits
-from tests.kit.books import Tenant, do
+from tests.kit.books import do
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
@@ -34,8 +35,8 @@ def clock(db: None) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant()
+def credits_micro() -> int:
+    return 0
 
 
 def call(tenant: Tenant, charged: int, model: str = "sandbox/echo") -> None:
@@ -93,7 +94,7 @@ def test_a_month_adds_up_to_the_micro_credit(clock: DatabaseClock, alice: Tenant
     october(alice, clock)
     if rolled_up:
         rollups.roll_up()
-    found = monthly.statement(alice.id, 2026, 10)
+    found = monthly.statement(alice.organization_id, 2026, 10)
     assert found.lines == EXPECTED
     assert (found.opening, found.closing, found.is_final) == (9_999_000, 9_984_610, True)
     assert found.totals == {
@@ -117,13 +118,15 @@ def test_half_of_it_from_roll_ups_and_half_from_rows(clock: DatabaseClock, alice
     call(alice, 50)
     rollups.roll_up()
     call(alice, 25)
-    assert [(line.calls, line.amount) for line in monthly.statement(alice.id, 2026, 10).lines] == [(3, -175)]
+    assert [(line.calls, line.amount) for line in monthly.statement(alice.organization_id, 2026, 10).lines] == [
+        (3, -175)
+    ]
 
 
 def test_the_running_month_is_stated_to_date(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
     clock.set(NOVEMBER + timedelta(days=3))
-    found = monthly.statement(alice.id, 2026, 11)
+    found = monthly.statement(alice.organization_id, 2026, 11)
     assert (found.opening, found.closing, found.is_final) == (9_984_610, 9_484_610, False)
     assert found.through == NOVEMBER + timedelta(days=3)
     assert found.closing == alice.wallet[0]
@@ -131,7 +134,7 @@ def test_the_running_month_is_stated_to_date(clock: DatabaseClock, alice: Tenant
 
 def test_every_month_opens_as_the_one_before_closed(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    found = [monthly.statement(alice.id, 2026, month) for month in (8, 9, 10, 11)]
+    found = [monthly.statement(alice.organization_id, 2026, month) for month in (8, 9, 10, 11)]
     assert [(one.opening, one.closing) for one in found] == [
         (0, 0),
         (0, 9_999_000),
@@ -145,14 +148,14 @@ def test_december_ends_with_the_year(clock: DatabaseClock, alice: Tenant) -> Non
     do(alice.post(5, kind="purchase"))
     clock.set(datetime(2027, 1, 1, tzinfo=UTC))
     do(alice.post(7, kind="purchase"))
-    assert monthly.statement(alice.id, 2026, 12).closing == 5
-    assert monthly.statement(alice.id, 2027, 1).opening == 5
+    assert monthly.statement(alice.organization_id, 2026, 12).closing == 5
+    assert monthly.statement(alice.organization_id, 2027, 1).opening == 5
 
 
 def test_charlies_month_has_nothing_of_alices(clock: DatabaseClock, alice: Tenant) -> None:
     charlie = Tenant(77)
     october(alice, clock)
-    found = monthly.statement(charlie.id, 2026, 10)
+    found = monthly.statement(charlie.organization_id, 2026, 10)
     assert (found.opening, found.lines, found.closing) == (77, (), 77)
 
 
@@ -160,9 +163,11 @@ def test_a_statement_that_does_not_add_up_is_not_made(clock: DatabaseClock, alic
     october(alice, clock)
     rollups.roll_up()
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.id])
+        cursor.execute(
+            "UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.organization_id]
+        )
     with pytest.raises(monthly.Mismatch, match="2026-10 do not add up: run verifyledger"):
-        monthly.statement(alice.id, 2026, 10)
+        monthly.statement(alice.organization_id, 2026, 10)
 
 
 @pytest.mark.parametrize("month", ["2026-13", "2026-00", "1999-12", "2026-1", "26-01", "2026-10-01", "٢٠٢٦-10", ""])
@@ -173,13 +178,13 @@ def test_a_month_that_is_none_is_named(month: str) -> None:
 
 def test_a_month_that_has_not_begun_has_no_statement(clock: DatabaseClock, alice: Tenant) -> None:
     with pytest.raises(Invalid, match="month: 2026-10 has not begun yet"):
-        monthly.statement(alice.id, 2026, 10)
+        monthly.statement(alice.organization_id, 2026, 10)
 
 
 def test_the_months_since_the_organization_began(clock: DatabaseClock, alice: Tenant) -> None:
-    Organization.objects.filter(pk=alice.id).update(created_at=datetime(2025, 11, 30, tzinfo=UTC))
+    Organization.objects.filter(pk=alice.organization_id).update(created_at=datetime(2025, 11, 30, tzinfo=UTC))
     clock.set(datetime(2026, 2, 1, tzinfo=UTC))
-    assert monthly.months_of(alice.id) == [(2026, 2), (2026, 1), (2025, 12), (2025, 11)]
+    assert monthly.months_of(alice.organization_id) == [(2026, 2), (2026, 1), (2025, 12), (2025, 11)]
 
 
 # --- CSV --------------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ def test_the_months_since_the_organization_began(clock: DatabaseClock, alice: Te
 
 def test_the_csv_is_exact(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    lines = monthly.as_csv(monthly.statement(alice.id, 2026, 10)).split("\r\n")
+    lines = monthly.as_csv(monthly.statement(alice.organization_id, 2026, 10)).split("\r\n")
     assert lines[:3] == [
         "date,kind,description,model,calls,micro_credits,credits,balance_micro_credits,balance_credits",
         "2026-10-01,opening_balance,,,,,,9999000,9.999000",
@@ -211,7 +216,7 @@ def test_the_csv_is_exact(clock: DatabaseClock, alice: Tenant) -> None:
 )
 def test_no_cell_is_a_formula(clock: DatabaseClock, alice: Tenant, reason: str, cell: str) -> None:
     do(alice.post(5, reason=reason))
-    text = monthly.as_csv(monthly.statement(alice.id, 2026, 9))
+    text = monthly.as_csv(monthly.statement(alice.organization_id, 2026, 9))
     assert [row["description"] for row in csv.DictReader(io.StringIO(text, newline=""))] == ["", cell, ""]
 
 
@@ -230,7 +235,7 @@ def pages(content: bytes) -> int:
 
 def test_the_same_statement_is_the_same_pdf(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    first, second = (files.statement_file(alice.id, "2026-10", "pdf") for _ in range(2))
+    first, second = (files.statement_file(alice.organization_id, "2026-10", "pdf") for _ in range(2))
     assert first.content == second.content
     assert first.content.startswith(b"%PDF-")
     assert b"/CreationDate (D:20261101000000Z" in first.content
@@ -239,39 +244,39 @@ def test_the_same_statement_is_the_same_pdf(clock: DatabaseClock, alice: Tenant)
 
 
 def test_a_long_month_goes_over_many_pages(clock: DatabaseClock, alice: Tenant) -> None:
-    Organization.objects.filter(pk=alice.id).update(name="Zażółć Ελλάς Привет & Söhne")
+    Organization.objects.filter(pk=alice.organization_id).update(name="Zażółć Ελλάς Привет & Söhne")
     do(alice.post(10**12, kind="purchase"))
     for number in range(31):
         clock.set(OCTOBER + timedelta(days=number))
         for model in range(6):
             call(alice, 10**number % 10**9, f"vendor/model-{model}")
-    statement = monthly.statement(alice.id, 2026, 10)
+    statement = monthly.statement(alice.organization_id, 2026, 10)
     assert len(statement.lines) == 186
     assert pages(pdf.as_pdf(statement, ["Example Ltd"])) == 6
 
 
 @pytest.mark.parametrize("name", ["株式会社", "🦊 Fox", "שלום", "x" * 200, "a\u0301"])
 def test_a_name_the_font_does_not_have_is_no_failure(clock: DatabaseClock, alice: Tenant, name: str) -> None:
-    Organization.objects.filter(pk=alice.id).update(name=name)
+    Organization.objects.filter(pk=alice.organization_id).update(name=name)
     do(alice.post(2**62, reason=f"{name}\nand a second line " + "y" * 300))
-    assert pages(files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+    assert pages(files.statement_file(alice.organization_id, "2026-09", "pdf").content) == 1
 
 
 def test_a_month_without_anything(clock: DatabaseClock, alice: Tenant) -> None:
-    found = monthly.statement(alice.id, 2026, 9)
+    found = monthly.statement(alice.organization_id, 2026, 9)
     assert (found.opening, found.lines, found.models, found.closing) == (0, (), (), 0)
-    assert pages(files.statement_file(alice.id, "2026-09", "pdf").content) == 1
+    assert pages(files.statement_file(alice.organization_id, "2026-09", "pdf").content) == 1
 
 
 # --- Files, command, announcement -------------------------------------------------------------------
 
 
 def test_a_file_is_named_after_organization_and_month(clock: DatabaseClock, alice: Tenant) -> None:
-    Organization.objects.filter(pk=alice.id).update(name="../Alice & Co\r\n")
-    file = files.statement_file(alice.id, "2026-09", "csv")
+    Organization.objects.filter(pk=alice.organization_id).update(name="../Alice & Co\r\n")
+    file = files.statement_file(alice.organization_id, "2026-09", "csv")
     assert (file.name, file.content_type) == ("statement-alice-co-2026-09.csv", "text/csv; charset=utf-8")
     with pytest.raises(Invalid, match="format: must be one of csv, pdf"):
-        files.statement_file(alice.id, "2026-09", "xls")
+        files.statement_file(alice.organization_id, "2026-09", "xls")
 
 
 def test_the_command_writes_the_file(clock: DatabaseClock, alice: Tenant, tmp_path: Path) -> None:
@@ -279,12 +284,20 @@ def test_the_command_writes_the_file(clock: DatabaseClock, alice: Tenant, tmp_pa
     printed = io.StringIO()
     output = tmp_path / "october.csv"
     call_command(
-        "statement", str(alice.id), "2026-10", "--format", "csv", "--output", str(output), "--json", stdout=printed
+        "statement",
+        str(alice.organization_id),
+        "2026-10",
+        "--format",
+        "csv",
+        "--output",
+        str(output),
+        "--json",
+        stdout=printed,
     )
     found = json.loads(printed.getvalue())
     assert found["file"] == str(output)
     assert (found["opening_balance"], found["usage"], found["closing_balance"]) == (9_999_000, -4_396, 9_984_610)
-    assert output.read_bytes() == monthly.as_csv(monthly.statement(alice.id, 2026, 10)).encode()
+    assert output.read_bytes() == monthly.as_csv(monthly.statement(alice.organization_id, 2026, 10)).encode()
 
 
 @pytest.mark.parametrize(
@@ -297,16 +310,16 @@ def test_the_command_writes_the_file(clock: DatabaseClock, alice: Tenant, tmp_pa
 def test_the_command_says_what_is_wrong(clock: DatabaseClock, alice: Tenant, arguments: list[str], complaint: str):
     clock.set(NOVEMBER)
     with pytest.raises(CommandError, match=complaint):
-        call_command("statement", str(alice.id), *arguments)
+        call_command("statement", str(alice.organization_id), *arguments)
 
 
 def announced(tenant: Tenant) -> list[dict[str, object]]:
-    return [row.payload for row in Notification.objects.filter(organization_id=tenant.id)]
+    return [row.payload for row in Notification.objects.filter(organization_id=tenant.organization_id)]
 
 
 def test_organizations_that_moved_are_told_once(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    idle = Tenant(id=uuid4())
+    idle = Tenant(organization_id=uuid4())
     clock.set(NOVEMBER + timedelta(minutes=4))
     assert files.announce() == 0, "a batch of the old month may still be committing"
     clock.set(NOVEMBER + timedelta(minutes=7))
@@ -325,7 +338,9 @@ def test_books_that_do_not_add_up_are_the_operators_news(clock: DatabaseClock, a
     clock.set(NOVEMBER + timedelta(hours=1))
     rollups.roll_up()
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.id])
+        cursor.execute(
+            "UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.organization_id]
+        )
     assert [files.announce() for _ in range(2)] == [1, 0], "bob's is not held up by alice's"
     assert announced(alice) == []
     [told] = Notification.objects.filter(organization=None)
@@ -334,6 +349,12 @@ def test_books_that_do_not_add_up_are_the_operators_news(clock: DatabaseClock, a
 
 def test_the_ledger_is_not_touched(clock: DatabaseClock, alice: Tenant) -> None:
     october(alice, clock)
-    before = (Wallet.objects.values().get(pk=alice.id), Entry.objects.filter(wallet_id=alice.id).count())
-    files.attachments(alice.id, "2026-10")
-    assert (Wallet.objects.values().get(pk=alice.id), Entry.objects.filter(wallet_id=alice.id).count()) == before
+    before = (
+        Wallet.objects.values().get(pk=alice.organization_id),
+        Entry.objects.filter(wallet_id=alice.organization_id).count(),
+    )
+    files.attachments(alice.organization_id, "2026-10")
+    assert (
+        Wallet.objects.values().get(pk=alice.organization_id),
+        Entry.objects.filter(wallet_id=alice.organization_id).count(),
+    ) == before

@@ -10,8 +10,9 @@ from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
 from billing.reconciliation.abandoned_holds import Sweep
 from completions.tasks import sweep_holds
-from tests.kit.books import Tenant, at_once, do, hold_row
+from tests.kit.books import at_once, do, hold_row
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 NOON = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)
 

@@ -17,9 +17,10 @@ from billing.reconciliation.abandoned_holds import Sweep
 from completions.models import LookupPace, Provider
 from completions.reconciliation import abandoned_calls, lookups
 from sandbox.server import SandboxServer
-from tests.kit.books import Tenant, at_once, do, hold_row
+from tests.kit.books import at_once, do, hold_row
 from tests.kit.catalogs import make_provider
 from tests.kit.provider_calls import lost_call, openrouter, serve, settled_call
+from tests.kit.tenants import Tenant
 
 COST_MICRO = 1_979  # 15 prompt tokens at 0.40 and 8 completion tokens at 1.60: 18.8 micro-USD, 100 credits each, 5 %
 

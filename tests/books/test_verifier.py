@@ -18,10 +18,11 @@ from billing.reconciliation import extra_charges
 from billing.reconciliation.extra_charges import charge_extra, queue_extra
 from billing.usage import rollups
 from common.invariants import EntryKey
-from tests.kit.books import Tenant, do
+from tests.kit.books import do
 from tests.kit.clock import DatabaseClock
 from tests.kit.tampering import drop_protection
 from tests.kit.tampering import tamper as tamper_more
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -143,43 +144,49 @@ def test_healthy_books_have_no_violation(world: World) -> None:
 
 
 def test_a_changed_balance(world: World) -> None:
-    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.id)
-    assert found() == {(BALANCE, str(world.alice.id)), (CONTRA, "all")}
+    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.organization_id)
+    assert found() == {(BALANCE, str(world.alice.organization_id)), (CONTRA, "all")}
     assert details() == ["posted 915, entries 910", "entries 210, balances 215"]
 
 
 def test_money_moved_from_one_wallet_to_another(world: World) -> None:
-    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.id)
-    tamper_more("UPDATE billing_wallet SET posted = posted - 5 WHERE organization_id = %s", world.bob.id)
-    assert found() == {(BALANCE, str(world.alice.id)), (BALANCE, str(world.bob.id))}
+    tamper("UPDATE billing_wallet SET posted = posted + 5 WHERE organization_id = %s", world.alice.organization_id)
+    tamper_more("UPDATE billing_wallet SET posted = posted - 5 WHERE organization_id = %s", world.bob.organization_id)
+    assert found() == {(BALANCE, str(world.alice.organization_id)), (BALANCE, str(world.bob.organization_id))}
 
 
 def test_a_changed_seq(world: World) -> None:
-    tamper("UPDATE billing_wallet SET seq = seq + 1 WHERE organization_id = %s", world.alice.id)
-    assert found() == {(SEQ, str(world.alice.id))}
+    tamper("UPDATE billing_wallet SET seq = seq + 1 WHERE organization_id = %s", world.alice.organization_id)
+    assert found() == {(SEQ, str(world.alice.organization_id))}
     assert details() == ["seq 4, entries 3, highest 3"]
 
 
 @pytest.mark.parametrize("by", [1, -1])
 def test_a_changed_held_amount(world: World, by: int) -> None:
-    tamper("UPDATE billing_wallet SET held = held + %s WHERE organization_id = %s", by, world.alice.id)
-    assert found() == {(HELD, str(world.alice.id))}
+    tamper("UPDATE billing_wallet SET held = held + %s WHERE organization_id = %s", by, world.alice.organization_id)
+    assert found() == {(HELD, str(world.alice.organization_id))}
     assert details() == [f"held {100 + by}, open holds 100"]
 
 
 def test_a_hold_that_was_freed_in_its_row_only(world: World) -> None:
     tamper("UPDATE billing_hold SET state = 'voided', resolved_at = now() WHERE id = %s", world.open)
-    assert found() == {(HELD, str(world.alice.id)), (METER, str(world.key))}
+    assert found() == {(HELD, str(world.alice.organization_id)), (METER, str(world.key))}
 
 
 def test_a_wallet_below_its_floor(world: World) -> None:
-    tamper("UPDATE billing_wallet SET unlimited = false, overdraft = 699 WHERE organization_id = %s", world.bob.id)
-    assert found() == {(FLOOR, str(world.bob.id))}
+    tamper(
+        "UPDATE billing_wallet SET unlimited = false, overdraft = 699 WHERE organization_id = %s",
+        world.bob.organization_id,
+    )
+    assert found() == {(FLOOR, str(world.bob.organization_id))}
     assert details() == ["posted -700, held 0, overdraft 699"]
 
 
 def test_a_wallet_exactly_at_its_floor_is_right(world: World) -> None:
-    tamper("UPDATE billing_wallet SET unlimited = false, overdraft = 700 WHERE organization_id = %s", world.bob.id)
+    tamper(
+        "UPDATE billing_wallet SET unlimited = false, overdraft = 700 WHERE organization_id = %s",
+        world.bob.organization_id,
+    )
     assert verifier.violations() == []
 
 
@@ -187,38 +194,42 @@ def test_a_wallet_exactly_at_its_floor_is_right(world: World) -> None:
 
 
 def test_an_entry_that_disappeared(world: World) -> None:
-    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 2", world.alice.id)
-    alice = str(world.alice.id)
+    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 2", world.alice.organization_id)
+    alice = str(world.alice.organization_id)
     assert found() == {(BALANCE, alice), (SEQ, alice), (CHAIN, alice), (CALL, str(world.settled)), (CONTRA, "all")}
 
 
 def test_the_last_entry_that_disappeared_together_with_its_balance(world: World) -> None:
-    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 3", world.alice.id)
-    tamper_more("UPDATE billing_wallet SET posted = 940, seq = 2 WHERE organization_id = %s", world.alice.id)
+    tamper("DELETE FROM billing_entry WHERE wallet_id = %s AND seq = 3", world.alice.organization_id)
+    tamper_more(
+        "UPDATE billing_wallet SET posted = 940, seq = 2 WHERE organization_id = %s", world.alice.organization_id
+    )
     assert found() == {(CALL, str(world.late))}
     assert details() == ["expired, charged 30, entry "]
 
 
 def test_a_changed_balance_after(world: World) -> None:
-    tamper("UPDATE billing_entry SET balance_after = 950 WHERE wallet_id = %s AND seq = 2", world.alice.id)
-    assert found() == {(CHAIN, str(world.alice.id))}
+    tamper("UPDATE billing_entry SET balance_after = 950 WHERE wallet_id = %s AND seq = 2", world.alice.organization_id)
+    assert found() == {(CHAIN, str(world.alice.organization_id))}
     assert details() == ["entry 2: 1000 -60 is not 950", "entry 3: 950 -30 is not 910"]
 
 
 def test_a_gap_between_entries(world: World) -> None:
-    tamper("UPDATE billing_entry SET seq = 4 WHERE wallet_id = %s AND seq = 3", world.alice.id)
-    assert found() == {(SEQ, str(world.alice.id)), (CHAIN, str(world.alice.id))}
+    tamper("UPDATE billing_entry SET seq = 4 WHERE wallet_id = %s AND seq = 3", world.alice.organization_id)
+    assert found() == {(SEQ, str(world.alice.organization_id)), (CHAIN, str(world.alice.organization_id))}
 
 
 def test_a_changed_amount(world: World) -> None:
-    tamper("UPDATE billing_entry SET amount = -30 WHERE wallet_id = %s AND seq = 2", world.alice.id)
-    alice = str(world.alice.id)
+    tamper("UPDATE billing_entry SET amount = -30 WHERE wallet_id = %s AND seq = 2", world.alice.organization_id)
+    alice = str(world.alice.organization_id)
     assert found() == {(BALANCE, alice), (CHAIN, alice), (CALL, str(world.settled)), (CONTRA, "all")}
 
 
 def test_an_entry_booked_against_another_account(world: World) -> None:
-    tamper("UPDATE billing_entry SET contra = 'promotion' WHERE wallet_id = %s AND seq = 2", world.alice.id)
-    assert found() == {(ACCOUNT, str(world.alice.id))}
+    tamper(
+        "UPDATE billing_entry SET contra = 'promotion' WHERE wallet_id = %s AND seq = 2", world.alice.organization_id
+    )
+    assert found() == {(ACCOUNT, str(world.alice.organization_id))}
     assert details() == ["entry 2: usage against promotion"]
 
 
@@ -227,9 +238,9 @@ def test_an_entry_booked_against_another_account(world: World) -> None:
 
 @pytest.mark.parametrize("amount", [60, 0])
 def test_a_second_charge_for_one_call_that_the_balance_agrees_with(world: World, amount: int) -> None:
-    tamper(SECOND_CHARGE, world.alice.id, -amount, 910 - amount, world.settled)
+    tamper(SECOND_CHARGE, world.alice.organization_id, -amount, 910 - amount, world.settled)
     paid = "UPDATE billing_wallet SET posted = posted - %s, seq = 4 WHERE organization_id = %s"
-    tamper_more(paid, amount, world.alice.id)
+    tamper_more(paid, amount, world.alice.organization_id)
     assert found() == {(CALL, str(world.settled))}
     assert details() == [f"settled, charged 60, entry {60 + amount}"]
 
@@ -246,7 +257,7 @@ def test_a_call_charged_to_another_wallet(world: World) -> None:
 
 
 def test_an_entry_of_a_call_of_another_wallet(world: World) -> None:
-    tamper("UPDATE billing_hold SET wallet_id = %s WHERE id = %s", world.bob.id, world.settled)
+    tamper("UPDATE billing_hold SET wallet_id = %s WHERE id = %s", world.bob.organization_id, world.settled)
     assert found() == {(CALL, str(world.settled)), (USAGE, str(world.settled))}
 
 
@@ -298,7 +309,7 @@ def test_a_meter_that_disappeared(world: World) -> None:
 
 def test_a_usage_row_that_says_another_charge(world: World) -> None:
     tamper("UPDATE billing_usage SET charged = 61 WHERE hold_id = %s", world.settled)
-    assert found() == {(USAGE, str(world.settled)), (ROLLUP, str(world.alice.id))}
+    assert found() == {(USAGE, str(world.settled)), (ROLLUP, str(world.alice.organization_id))}
     assert "usage 61, hold 60" in details()
 
 
@@ -309,7 +320,7 @@ def test_a_usage_row_that_disappeared(world: World) -> None:
 
 
 def test_a_usage_row_under_another_organization(world: World) -> None:
-    tamper("UPDATE billing_usage SET wallet_id = %s WHERE hold_id = %s", world.bob.id, world.late)
+    tamper("UPDATE billing_usage SET wallet_id = %s WHERE hold_id = %s", world.bob.organization_id, world.late)
     assert found() == {(USAGE, str(world.late))}
 
 
@@ -318,25 +329,25 @@ ALICES_HOUR = "wallet_id = %s AND hour = '2026-11-18 10:00+00'"
 
 @pytest.mark.parametrize("figure", rollups.FIGURES)
 def test_a_changed_roll_up(world: World, figure: str) -> None:
-    tamper(f"UPDATE billing_usagehour SET {figure} = {figure} + 1 WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id)), (PROVIDED, "sandbox")}
+    tamper(f"UPDATE billing_usagehour SET {figure} = {figure} + 1 WHERE {ALICES_HOUR}", world.alice.organization_id)
+    assert found() == {(ROLLUP, str(world.alice.organization_id)), (PROVIDED, "sandbox")}
 
 
 def test_a_roll_up_that_disappeared(world: World) -> None:
-    tamper(f"DELETE FROM billing_usagehour WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id)), (PROVIDED, "sandbox")}
+    tamper(f"DELETE FROM billing_usagehour WHERE {ALICES_HOUR}", world.alice.organization_id)
+    assert found() == {(ROLLUP, str(world.alice.organization_id)), (PROVIDED, "sandbox")}
     assert "2026-11-18 10:00:00+00 sandbox/echo: usage 1 requests, 60 charged; roll-up 0, 0" in details()
 
 
 def test_usage_rolled_up_under_another_key(world: World) -> None:
-    tamper(f"UPDATE billing_usagehour SET key_id = NULL WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id))}
+    tamper(f"UPDATE billing_usagehour SET key_id = NULL WHERE {ALICES_HOUR}", world.alice.organization_id)
+    assert found() == {(ROLLUP, str(world.alice.organization_id))}
 
 
 @pytest.mark.parametrize(("name", "providers"), [("model", {"sandbox"}), ("provider", {"sandbox", "other"})])
 def test_usage_rolled_up_under_another_name(world: World, name: str, providers: set[str]) -> None:
-    tamper(f"UPDATE billing_usagehour SET {name} = 'other' WHERE {ALICES_HOUR}", world.alice.id)
-    assert found() == {(ROLLUP, str(world.alice.id)), *((PROVIDED, provider) for provider in providers)}
+    tamper(f"UPDATE billing_usagehour SET {name} = 'other' WHERE {ALICES_HOUR}", world.alice.organization_id)
+    assert found() == {(ROLLUP, str(world.alice.organization_id)), *((PROVIDED, provider) for provider in providers)}
 
 
 @pytest.mark.parametrize("figure", rollups.FIGURES)
@@ -382,7 +393,9 @@ def deeds() -> Deeds:
     hold = alice.hold(100)
     do(alice.settle(hold, 60))
     extra = charge_extra(queue_extra(Hold.objects.get(pk=hold), 40, Decimal(1)).pk, actor="carol", reason="dearer")
-    payment = Payment.objects.create(organization_id=alice.id, kind="checkout", amount_cents=100, credits_micro=700)
+    payment = Payment.objects.create(
+        organization_id=alice.organization_id, kind="checkout", amount_cents=100, credits_micro=700
+    )
     with transaction.atomic():
         account.pay(account.locked(payment.pk), 100, "usd")
     with transaction.atomic():
@@ -391,13 +404,13 @@ def deeds() -> Deeds:
         account.settle_up(marked)
     user = create_user(f"alice-{uuid4()}@example.org")
     _, [code] = vouchers.create_batch("Spring", 1, 300, credit_days=1, created_by="carol")
-    vouchers.redeem(alice.id, code, user.pk)
-    lot = Lot.objects.get(wallet_id=alice.id)
+    vouchers.redeem(alice.organization_id, code, user.pk)
+    lot = Lot.objects.get(wallet_id=alice.organization_id)
     clock.set(datetime.now(UTC) + timedelta(days=2))
-    assert lots.expire_in(alice.id) == 300
+    assert lots.expire_in(alice.organization_id) == 300
     assert alice.wallet == (1_000 - 60 - 40 + 350, 0, 7)
     assert verifier.violations() == []
-    return Deeds(alice, extra.pk, payment.pk, Voucher.objects.get(organization_id=alice.id).pk, lot.pk)
+    return Deeds(alice, extra.pk, payment.pk, Voucher.objects.get(organization_id=alice.organization_id).pk, lot.pk)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +440,7 @@ def test_an_entry_under_another_key(deeds: Deeds, key: str, invariant: str, of: 
     """As if it had never been posted, and something else in its place."""
     tamper(
         "UPDATE billing_entry SET idempotency_key = 'another' WHERE wallet_id = %s AND idempotency_key LIKE %s",
-        deeds.alice.id,
+        deeds.alice.organization_id,
         key,
     )
     assert (invariant, str(getattr(deeds, of))) in found()

@@ -11,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from billing.models import MeterCheckpoint, VerifierRun, WalletCheckpoint
 from billing.oversight import verifier
 from billing.usage import rollups
-from tests.kit.books import Tenant, at_once, do, make_hold_id
+from tests.kit.books import at_once, do, make_hold_id
 from tests.kit.clock import DatabaseClock
 from tests.kit.tampering import drop_protection, tamper
+from tests.kit.tenants import Tenant
 
 TEN = datetime(2026, 11, 18, 10, 0, tzinfo=UTC)
 LONG_AGO = TEN - timedelta(days=3)
@@ -25,19 +26,23 @@ def clock(db: None) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
+def credits_micro() -> int:
+    return 1_000
+
+
+@pytest.fixture
+def alice(alice: Tenant, clock: DatabaseClock) -> Tenant:
     """Two calls three days ago, below the checkpoint, and nothing since."""
-    tenant = Tenant(1_000)
-    key = tenant.key()
+    key = alice.key()
     for _ in range(2):
-        call(tenant, clock, 50, key)
+        call(alice, clock, 50, key)
     clock.set(LONG_AGO + timedelta(hours=2))
     rollups.roll_up()
     clock.set(TEN - timedelta(minutes=1))
     assert seen(incremental=False) == (0, 3)
     clock.set(TEN)
     drop_protection()
-    return tenant
+    return alice
 
 
 def call(tenant: Tenant, clock: DatabaseClock, charged: int, key: UUID | None = None) -> UUID:
@@ -71,7 +76,7 @@ def test_checkpoints_are_where_the_wallets_are(clock: DatabaseClock, alice: Tena
     key = alice.key()
     call(alice, clock, 10, key)
     seen()
-    assert WalletCheckpoint.objects.values_list("seq", "posted").get(pk=alice.id) == (4, 890)
+    assert WalletCheckpoint.objects.values_list("seq", "posted").get(pk=alice.organization_id) == (4, 890)
     assert MeterCheckpoint.objects.get(pk=key).total_spent == 10
 
 
@@ -100,7 +105,7 @@ def test_what_is_tampered_with_above_the_checkpoint_is_found_by_both(
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM billing_entry WHERE hold_id = %s", [hold_id])
         [entry] = cursor.fetchone()
-        cursor.execute(sql, {"entry": entry, "hold": hold_id, "wallet": alice.id, "key": key})
+        cursor.execute(sql, {"entry": entry, "hold": hold_id, "wallet": alice.organization_id, "key": key})
         assert cursor.rowcount == 1
     incremental, complete = set(found()), {violation.invariant for violation in verifier.violations()}
     assert complete ^ incremental <= {"a meter is the sum of its windows' holds"}, (
@@ -118,20 +123,20 @@ def test_an_hour_is_compared_when_it_becomes_final(clock: DatabaseClock, alice: 
 
 
 def test_what_is_tampered_with_below_the_checkpoint_is_the_complete_runs(clock: DatabaseClock, alice: Tenant) -> None:
-    tamper("UPDATE billing_entry SET balance_after = 7 WHERE wallet_id = %s AND seq = 2", alice.id)
+    tamper("UPDATE billing_entry SET balance_after = 7 WHERE wallet_id = %s AND seq = 2", alice.organization_id)
     assert seen() == (0, 0)
     assert seen(incremental=False)[0] == 2
 
 
 def test_nothing_is_renewed_while_something_is_wrong(clock: DatabaseClock, alice: Tenant) -> None:
     call(alice, clock, 10)
-    tamper("UPDATE billing_entry SET contra = 'promotion' WHERE wallet_id = %s AND seq = 4", alice.id)
+    tamper("UPDATE billing_entry SET contra = 'promotion' WHERE wallet_id = %s AND seq = 4", alice.organization_id)
     for _ in range(2):
         assert found() == ["an entry names the account of its kind"]
-    assert WalletCheckpoint.objects.get(pk=alice.id).seq == 3
-    tamper("UPDATE billing_entry SET contra = 'revenue' WHERE wallet_id = %s AND seq = 4", alice.id)
+    assert WalletCheckpoint.objects.get(pk=alice.organization_id).seq == 3
+    tamper("UPDATE billing_entry SET contra = 'revenue' WHERE wallet_id = %s AND seq = 4", alice.organization_id)
     assert seen() == (0, 1)
-    assert WalletCheckpoint.objects.get(pk=alice.id).seq == 4
+    assert WalletCheckpoint.objects.get(pk=alice.organization_id).seq == 4
 
 
 def test_a_call_that_is_settled_long_after_the_checkpoint_is_looked_at(clock: DatabaseClock, alice: Tenant) -> None:
@@ -162,13 +167,17 @@ def test_a_hold_settled_in_its_row_only_is_found(clock: DatabaseClock, alice: Te
 
 
 def test_a_run_keeps_what_it_found(clock: DatabaseClock, alice: Tenant) -> None:
-    tamper("UPDATE billing_wallet SET held = 5 WHERE organization_id = %s", alice.id)
+    tamper("UPDATE billing_wallet SET held = 5 WHERE organization_id = %s", alice.organization_id)
     seen()
     kept = VerifierRun.objects.latest("pk")
     assert (kept.kind, kept.wallets, kept.entries, kept.violations, kept.error) == ("incremental", 1, 0, 1, "")
     assert kept.started_at == kept.finished_at == TEN
     assert kept.first_violations == [
-        {"invariant": "held is the sum of open holds", "subject": str(alice.id), "detail": "held 5, open holds 0"}
+        {
+            "invariant": "held is the sum of open holds",
+            "subject": str(alice.organization_id),
+            "detail": "held 5, open holds 0",
+        }
     ]
 
 
@@ -201,7 +210,7 @@ def test_looking_writes_nothing(clock: DatabaseClock, alice: Tenant) -> None:
 def test_the_command_runs_either_kind(clock: DatabaseClock, alice: Tenant) -> None:
     call_command("verifyledger", incremental=True)
     assert VerifierRun.objects.latest("pk").kind == "incremental"
-    tamper("UPDATE billing_wallet SET held = 5 WHERE organization_id = %s", alice.id)
+    tamper("UPDATE billing_wallet SET held = 5 WHERE organization_id = %s", alice.organization_id)
     with pytest.raises(CommandError, match="the ledger has 1 violations"):
         call_command("verifyledger")
     assert VerifierRun.objects.latest("pk").kind == "complete"
@@ -213,7 +222,7 @@ def test_three_runs_at_once_take_turns_or_leave(live_db: None) -> None:
     assert [result.violations for result in results if result is not None and result.violations] == []
     assert results[0] is not None
     assert results[1] is not None
-    assert WalletCheckpoint.objects.get(pk=tenant.id).seq == 1
+    assert WalletCheckpoint.objects.get(pk=tenant.organization_id).seq == 1
 
 
 def test_somebody_elses_run_is_not_waited_for(live_db: None) -> None:

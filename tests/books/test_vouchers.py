@@ -18,15 +18,15 @@ from accounts.services import create_user
 from billing.credits import accounts, lots, vouchers
 from billing.models import Entry, Voucher, VoucherBatch
 from billing.oversight import verifier
-from tests.kit.books import Tenant, at_once
-from tests.kit.cast import Cast, make_cast
+from tests.kit.books import at_once
+from tests.kit.tenants import Cast, Tenant
 
 WORTH = 500_000
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return make_cast()
+def credits_micro() -> int:
+    return 0
 
 
 def make(count: int = 1, **rules: Any) -> list[str]:
@@ -39,25 +39,25 @@ def granted(organization_id: Any) -> list[tuple[str, int]]:
 
 def test_a_voucher_becomes_credits_of_the_organization_that_redeems_it(cast: Cast) -> None:
     batch, [code] = vouchers.create_batch("Spring", 1, WORTH, created_by="carol")
-    redeemed = vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
+    redeemed = vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
     assert redeemed == vouchers.Redeemed(WORTH, None, WORTH, "Spring")
-    [entry] = Entry.objects.filter(wallet_id=cast.organization.pk)
+    [entry] = Entry.objects.filter(wallet_id=cast.alice.organization_id)
     assert (entry.kind, entry.amount, entry.contra) == ("grant", WORTH, "promotion")
-    assert (entry.actor, entry.reason) == (f"user {cast.alice.pk}", f"voucher …{code[-4:]} of Spring")
+    assert (entry.actor, entry.reason) == (f"user {cast.alice.user.pk}", f"voucher …{code[-4:]} of Spring")
     voucher = batch.vouchers.get()
     assert (voucher.organization_id, voucher.redeemed_by_id, voucher.entry_seq) == (
-        cast.organization.pk,
-        cast.alice.pk,
+        cast.alice.organization_id,
+        cast.alice.user.pk,
         1,
     )
-    assert granted(cast.others.pk) == []
+    assert granted(cast.charlie.organization_id) == []
 
 
 def test_a_code_may_be_typed_as_people_read_it(cast: Cast) -> None:
     for code in make(20):
         typed = f" {code.lower().replace('-', ' ').replace('0', 'o').replace('1', 'l')}\t".strip()
-        vouchers.redeem(cast.organization.pk, typed, cast.alice.pk)
-    assert granted(cast.organization.pk) == [("grant", WORTH)] * 20
+        vouchers.redeem(cast.alice.organization_id, typed, cast.alice.user.pk)
+    assert granted(cast.alice.organization_id) == [("grant", WORTH)] * 20
 
 
 def test_no_code_is_stored(cast: Cast) -> None:
@@ -71,26 +71,29 @@ def test_no_code_is_stored(cast: Cast) -> None:
 
 def test_a_code_is_good_once(cast: Cast) -> None:
     [code] = make()
-    vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
-    for organization, user in ((cast.organization, cast.alice), (cast.others, cast.charlie)):
+    vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
+    for organization, user in (
+        (cast.alice.organization, cast.alice.user),
+        (cast.charlie.organization, cast.charlie.user),
+    ):
         with pytest.raises(vouchers.AlreadyRedeemed):
             vouchers.redeem(organization.pk, code, user.pk)
-    assert granted(cast.organization.pk) == [("grant", WORTH)]
-    assert granted(cast.others.pk) == []
+    assert granted(cast.alice.organization_id) == [("grant", WORTH)]
+    assert granted(cast.charlie.organization_id) == []
 
 
 @pytest.mark.parametrize("code", ["", "-", "ABCD", "7KQ2-M9XD-4TRB-0WZE-HC3N-V8PY", "ü" * 24, "0" * 10_000])
 def test_a_typo_is_unknown_and_asks_for_no_voucher(cast: Cast, code: str) -> None:
     with pytest.raises(vouchers.Unknown):
-        vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
+        vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
     assert vouchers.canonical(code) is None
 
 
 def test_a_well_formed_code_that_was_never_made_is_unknown(cast: Cast) -> None:
     make()
     with pytest.raises(vouchers.Unknown):
-        vouchers.redeem(cast.organization.pk, vouchers.mint(), cast.alice.pk)
-    assert granted(cast.organization.pk) == []
+        vouchers.redeem(cast.alice.organization_id, vouchers.mint(), cast.alice.user.pk)
+    assert granted(cast.alice.organization_id) == []
 
 
 def test_a_changed_character_is_noticed() -> None:
@@ -104,35 +107,35 @@ def test_after_its_time_a_voucher_gives_nothing(cast: Cast) -> None:
     [code] = make(redeem_until=datetime.now(UTC) + timedelta(hours=1))
     VoucherBatch.objects.update(redeem_until=datetime(2026, 11, 1, tzinfo=UTC))
     with pytest.raises(vouchers.Expired, match=r"until 2026-11-01 00:00 UTC"):
-        vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
-    assert granted(cast.organization.pk) == []
+        vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
+    assert granted(cast.alice.organization_id) == []
 
 
 def test_a_cancelled_batch_gives_nothing_more(cast: Cast) -> None:
     first, second = make(2)
-    vouchers.redeem(cast.organization.pk, first, cast.alice.pk)
+    vouchers.redeem(cast.alice.organization_id, first, cast.alice.user.pk)
     batch = VoucherBatch.objects.get()
     assert vouchers.cancel_batch(batch.pk) == 1
     with pytest.raises(vouchers.Cancelled):
-        vouchers.redeem(cast.organization.pk, second, cast.alice.pk)
-    assert granted(cast.organization.pk) == [("grant", WORTH)]
+        vouchers.redeem(cast.alice.organization_id, second, cast.alice.user.pk)
+    assert granted(cast.alice.organization_id) == [("grant", WORTH)]
     with pytest.raises(ValueError, match="none with the id 0"):
         vouchers.cancel_batch(0)
 
 
 def test_once_per_organization_means_each_organization_gets_one(cast: Cast) -> None:
     first, second = make(2, once_per_organization=True)
-    vouchers.redeem(cast.organization.pk, first, cast.alice.pk)
+    vouchers.redeem(cast.alice.organization_id, first, cast.alice.user.pk)
     with pytest.raises(vouchers.OncePerOrganization):
-        vouchers.redeem(cast.organization.pk, second, cast.alice.pk)
-    vouchers.redeem(cast.others.pk, second, cast.charlie.pk)
-    assert granted(cast.organization.pk) == granted(cast.others.pk) == [("grant", WORTH)]
+        vouchers.redeem(cast.alice.organization_id, second, cast.alice.user.pk)
+    vouchers.redeem(cast.charlie.organization_id, second, cast.charlie.user.pk)
+    assert granted(cast.alice.organization_id) == granted(cast.charlie.organization_id) == [("grant", WORTH)]
     with pytest.raises(IntegrityError), transaction.atomic():
         Voucher.objects.create(
             batch=VoucherBatch.objects.get(),
             digest=b"x" * 32,
             once_per_organization=True,
-            organization=cast.others,
+            organization=cast.charlie.organization,
             redeemed_at=datetime.now(UTC),
             entry_seq=7,
         )
@@ -140,8 +143,8 @@ def test_once_per_organization_means_each_organization_gets_one(cast: Cast) -> N
 
 def test_its_credits_may_expire(cast: Cast) -> None:
     [code] = make(credit_days=30)
-    redeemed = vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
-    [lot] = lots.open_lots(cast.organization.pk)
+    redeemed = vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
+    [lot] = lots.open_lots(cast.alice.organization_id)
     assert (lot.left, lot.expires_at) == (WORTH, redeemed.expires_at)
     assert redeemed.expires_at is not None
     assert timedelta(days=29, hours=23) < redeemed.expires_at - datetime.now(UTC) <= timedelta(days=30)
@@ -150,17 +153,19 @@ def test_its_credits_may_expire(cast: Cast) -> None:
 def test_guesses_are_counted_by_member_and_good_codes_are_not(cast: Cast) -> None:
     good = make(12)
     for code in good[:11]:
-        vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
+        vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
     for _ in range(vouchers.FAILURES_PER_USER_MAX):
         with pytest.raises(vouchers.Unknown):
-            vouchers.redeem(cast.organization.pk, vouchers.mint(), cast.alice.pk)
+            vouchers.redeem(cast.alice.organization_id, vouchers.mint(), cast.alice.user.pk)
     with pytest.raises(vouchers.TooManyFailures) as refused:
-        vouchers.redeem(cast.organization.pk, good[11], cast.alice.pk)
+        vouchers.redeem(cast.alice.organization_id, good[11], cast.alice.user.pk)
     assert 0 < refused.value.retry_after_s <= 15 * 60
-    vouchers.redeem(cast.others.pk, good[11], cast.charlie.pk)  # somebody else's guesses are not charlie's
+    vouchers.redeem(
+        cast.charlie.organization_id, good[11], cast.charlie.user.pk
+    )  # somebody else's guesses are not charlie's
     LogInThrottle.objects.update(window_started_at=datetime(2026, 1, 1, tzinfo=UTC))
     with pytest.raises(vouchers.AlreadyRedeemed):
-        vouchers.redeem(cast.organization.pk, good[11], cast.alice.pk)
+        vouchers.redeem(cast.alice.organization_id, good[11], cast.alice.user.pk)
 
 
 def test_guesses_are_counted_by_organization_too(cast: Cast) -> None:
@@ -168,14 +173,14 @@ def test_guesses_are_counted_by_organization_too(cast: Cast) -> None:
     for member in members[:3]:
         for _ in range(10):
             with pytest.raises(vouchers.Unknown):
-                vouchers.redeem(cast.organization.pk, "no code", member.pk)
+                vouchers.redeem(cast.alice.organization_id, "no code", member.pk)
     with pytest.raises(vouchers.TooManyFailures):
-        vouchers.redeem(cast.organization.pk, "no code", members[3].pk)
+        vouchers.redeem(cast.alice.organization_id, "no code", members[3].pk)
 
 
 def test_a_redeemed_voucher_stays_redeemed(cast: Cast) -> None:
     [code] = make()
-    vouchers.redeem(cast.organization.pk, code, cast.alice.pk)
+    vouchers.redeem(cast.alice.organization_id, code, cast.alice.user.pk)
     with pytest.raises(IntegrityError, match="stays so"), transaction.atomic():
         Voucher.objects.update(redeemed_at=None, organization=None, entry_seq=None)
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -214,7 +219,7 @@ def test_the_command_prints_the_codes_once(cast: Cast) -> None:
     call_command("createvouchers", "Fair", "2", "1000", "--credit-days", "7", "--json", stdout=out)
     answer = json.loads(out.getvalue())
     assert (answer["count"], answer["micro"], len(answer["codes"])) == (2, 1000, 2)
-    assert vouchers.redeem(cast.organization.pk, answer["codes"][1], cast.alice.pk).amount_micro == 1000
+    assert vouchers.redeem(cast.alice.organization_id, answer["codes"][1], cast.alice.user.pk).amount_micro == 1000
     assert VoucherBatch.objects.get(pk=answer["batch"]).credit_days == 7
     out = StringIO()
     call_command("cancelvouchers", str(answer["batch"]), "--json", stdout=out)
@@ -230,7 +235,7 @@ def test_the_command_writes_a_file_that_is_not_there_yet(cast: Cast, tmp_path: P
     assert rows[0]["redeem_until"].startswith("2030-01-01")
     assert file.stat().st_mode & 0o777 == 0o600
     assert rows[0]["code"] not in out.getvalue()
-    vouchers.redeem(cast.organization.pk, rows[2]["code"], cast.alice.pk)
+    vouchers.redeem(cast.alice.organization_id, rows[2]["code"], cast.alice.user.pk)
     with pytest.raises(CommandError, match="File exists"):
         call_command("createvouchers", "Fair", "3", "1000", "--csv", str(file), stdout=out)
     assert VoucherBatch.objects.count() == 1
@@ -246,7 +251,7 @@ def test_twenty_redemptions_of_one_voucher_by_two_organizations_are_one(live_db:
 
     def redeem(number: int) -> str:
         try:
-            vouchers.redeem(tenants[number % 2].id, code, users[number].pk)
+            vouchers.redeem(tenants[number % 2].organization_id, code, users[number].pk)
         except vouchers.Refused as refused:
             return type(refused).__name__
         return "redeemed"
@@ -254,7 +259,7 @@ def test_twenty_redemptions_of_one_voucher_by_two_organizations_are_one(live_db:
     outcomes = at_once([lambda number=number: redeem(number) for number in range(20)])  # type: ignore[misc]
     assert sorted(outcomes) == ["AlreadyRedeemed"] * 19 + ["redeemed"]
     assert sorted([*tenants[0].entries(), *tenants[1].entries()]) == [(1, "grant", WORTH, WORTH)]
-    assert sum(len(lots.open_lots(tenant.id)) for tenant in tenants) == 1
+    assert sum(len(lots.open_lots(tenant.organization_id)) for tenant in tenants) == 1
     assert verifier.violations() == []
 
 
@@ -265,7 +270,7 @@ def test_two_codes_of_a_batch_that_allows_one_are_one_also_at_the_same_moment(li
 
     def redeem(number: int) -> str:
         try:
-            vouchers.redeem(tenant.id, codes[number], users[number].pk)
+            vouchers.redeem(tenant.organization_id, codes[number], users[number].pk)
         except vouchers.Refused as refused:
             return type(refused).__name__
         return "redeemed"

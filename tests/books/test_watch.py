@@ -13,10 +13,11 @@ from billing.notices.models import Notification
 from billing.oversight import verifier, watch
 from billing.reconciliation import drift, losses
 from billing.reconciliation.extra_charges import queue_extra, waive_extra
-from tests.kit.books import Tenant, at_once, do
+from tests.kit.books import at_once, do
 from tests.kit.provider_calls import settled_call
 from tests.kit.stripe import Buyer, receive
 from tests.kit.stripe_server import StripeServer
+from tests.kit.tenants import Tenant
 
 COST = Decimal("0.019")
 TOMORROW = timedelta(days=1)

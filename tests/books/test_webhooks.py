@@ -20,7 +20,7 @@ from common import sealing
 from common.checks import Invalid
 from tests.kit import CHECKOUT, webhook_receiver
 from tests.kit.books import at_once
-from tests.kit.cast import Cast, make_cast
+from tests.kit.tenants import Cast, make_cast
 from tests.kit.webhook_receiver import Receiver, receiving, status
 
 API = CHECKOUT / "docs" / "api.md"
@@ -29,8 +29,8 @@ PAYLOAD = {"threshold": 5_000_000, "available": 4_999_999, "reason": "Zażółć
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return make_cast()
+def credits_micro() -> int:
+    return 0
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def receiver(settings) -> Iterator[Receiver]:
 
 @pytest.fixture
 def alices(cast: Cast, receiver: Receiver) -> webhooks.Keyed:
-    return webhooks.create_endpoint(cast.organization.pk, receiver.url())
+    return webhooks.create_endpoint(cast.alice.organization_id, receiver.url())
 
 
 def tell(cast: Cast) -> Delivery:
-    told = outbox.notify(cast.organization.pk, "balance.low", PAYLOAD, roles=())
+    told = outbox.notify(cast.alice.organization_id, "balance.low", PAYLOAD, roles=())
     assert told is not None
     return told.deliveries.get()
 
@@ -101,7 +101,7 @@ def test_what_arrives(cast: Cast, receiver: Receiver, alices: webhooks.Keyed) ->
     assert not verify(body + b" ", headers, alices.secret)
     found = json.loads(body)
     assert datetime.fromisoformat(found.pop("timestamp")) == delivery.notification.created_at
-    assert found == {"type": "balance.low", "data": {"organization": str(cast.organization.pk), **PAYLOAD}}
+    assert found == {"type": "balance.low", "data": {"organization": str(cast.alice.organization_id), **PAYLOAD}}
 
 
 def test_the_docs_snippet_verifies_it(cast: Cast, receiver: Receiver, alices: webhooks.Keyed) -> None:
@@ -122,7 +122,7 @@ def test_the_docs_snippet_verifies_it(cast: Cast, receiver: Receiver, alices: we
 
 
 def test_a_secret_is_shown_once_and_sealed(cast: Cast) -> None:
-    endpoint, secret = webhooks.create_endpoint(cast.organization.pk, PUBLIC)
+    endpoint, secret = webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
     assert len(base64.b64decode(secret.removeprefix("whsec_"))) == 32
     row = WebhookEndpoint.objects.values().get(pk=endpoint.pk)
     assert secret not in str(row)
@@ -131,7 +131,7 @@ def test_a_secret_is_shown_once_and_sealed(cast: Cast) -> None:
 
 
 def test_a_rotation_overlaps(cast: Cast, receiver: Receiver, alices: webhooks.Keyed) -> None:
-    rotated = webhooks.rotate_secret(cast.organization.pk, alices.endpoint.pk)
+    rotated = webhooks.rotate_secret(cast.alice.organization_id, alices.endpoint.pk)
     assert rotated.secret != alices.secret
     tell(cast)
     deliveries.send_due()
@@ -145,17 +145,17 @@ def test_a_rotation_overlaps(cast: Cast, receiver: Receiver, alices: webhooks.Ke
 
 
 def test_a_rotation_without_overlap_ends_the_old_one_at_once(cast: Cast) -> None:
-    endpoint, _ = webhooks.create_endpoint(cast.organization.pk, PUBLIC)
-    endpoint, secret = webhooks.rotate_secret(cast.organization.pk, endpoint.pk, timedelta(0))
+    endpoint, _ = webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
+    endpoint, secret = webhooks.rotate_secret(cast.alice.organization_id, endpoint.pk, timedelta(0))
     assert webhooks.signing_secrets(endpoint, datetime.now(UTC)) == [secret]
     assert (endpoint.previous_secret_sealed, endpoint.previous_ends_at) == ("", None)
 
 
 @pytest.mark.parametrize("overlap", [timedelta(seconds=-1), timedelta(days=31)])
 def test_an_overlap_has_bounds(cast: Cast, overlap: timedelta) -> None:
-    endpoint, _ = webhooks.create_endpoint(cast.organization.pk, PUBLIC)
+    endpoint, _ = webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
     with pytest.raises(Invalid, match="overlap: must be between 0 and 30 days"):
-        webhooks.rotate_secret(cast.organization.pk, endpoint.pk, overlap)
+        webhooks.rotate_secret(cast.alice.organization_id, endpoint.pk, overlap)
 
 
 def test_a_secret_of_another_secret_key_sends_nothing(
@@ -175,50 +175,50 @@ def test_a_secret_of_another_secret_key_sends_nothing(
 
 def test_an_url_that_may_not_be_called_is_refused_by_name(cast: Cast) -> None:
     with pytest.raises(Invalid, match="url: must begin with https://"):
-        webhooks.create_endpoint(cast.organization.pk, "http://hooks.example.com/")
-    assert webhooks.endpoints_of(cast.organization.pk) == []
+        webhooks.create_endpoint(cast.alice.organization_id, "http://hooks.example.com/")
+    assert webhooks.endpoints_of(cast.alice.organization_id) == []
 
 
 def test_an_endpoint_is_made_once(cast: Cast) -> None:
-    webhooks.create_endpoint(cast.organization.pk, PUBLIC)
+    webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
     with pytest.raises(Invalid, match="url: is an endpoint already"):
-        webhooks.create_endpoint(cast.organization.pk, f" {PUBLIC} ")
-    assert [endpoint.url for endpoint in webhooks.endpoints_of(cast.organization.pk)] == [PUBLIC]
+        webhooks.create_endpoint(cast.alice.organization_id, f" {PUBLIC} ")
+    assert [endpoint.url for endpoint in webhooks.endpoints_of(cast.alice.organization_id)] == [PUBLIC]
 
 
 def test_there_are_not_too_many(cast: Cast) -> None:
     for number in range(5):
-        webhooks.create_endpoint(cast.organization.pk, f"{PUBLIC}{number}")
+        webhooks.create_endpoint(cast.alice.organization_id, f"{PUBLIC}{number}")
     with pytest.raises(Invalid, match="webhook: an organization has at most 5"):
-        webhooks.create_endpoint(cast.organization.pk, PUBLIC)
+        webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
 
 
 def test_charlie_finds_nothing_of_alices(cast: Cast) -> None:
-    endpoint, _ = webhooks.create_endpoint(cast.organization.pk, PUBLIC)
+    endpoint, _ = webhooks.create_endpoint(cast.alice.organization_id, PUBLIC)
     before = WebhookEndpoint.objects.values().get()
     attempts = [
-        lambda: webhooks.find_endpoint(cast.others.pk, endpoint.pk),
-        lambda: webhooks.rotate_secret(cast.others.pk, endpoint.pk),
-        lambda: webhooks.set_active(cast.others.pk, endpoint.pk, False),
-        lambda: webhooks.delete_endpoint(cast.others.pk, endpoint.pk),
-        lambda: webhooks.send_test(cast.others.pk, endpoint.pk),
-        lambda: webhooks.deliveries_of(cast.others.pk, endpoint.pk),
+        lambda: webhooks.find_endpoint(cast.charlie.organization_id, endpoint.pk),
+        lambda: webhooks.rotate_secret(cast.charlie.organization_id, endpoint.pk),
+        lambda: webhooks.set_active(cast.charlie.organization_id, endpoint.pk, False),
+        lambda: webhooks.delete_endpoint(cast.charlie.organization_id, endpoint.pk),
+        lambda: webhooks.send_test(cast.charlie.organization_id, endpoint.pk),
+        lambda: webhooks.deliveries_of(cast.charlie.organization_id, endpoint.pk),
     ]
     for attempt in attempts:
         with pytest.raises(Invalid, match=f"webhook: there is none with the id {endpoint.pk}"):
             attempt()
-    outbox.notify(cast.others.pk, "balance.low", {}, roles=(), webhook_ids=[endpoint.pk])
-    assert webhooks.endpoints_of(cast.others.pk) == []
+    outbox.notify(cast.charlie.organization_id, "balance.low", {}, roles=(), webhook_ids=[endpoint.pk])
+    assert webhooks.endpoints_of(cast.charlie.organization_id) == []
     assert WebhookEndpoint.objects.values().get() == before
     assert Delivery.objects.count() == 0
 
 
 def test_a_test_goes_to_one_endpoint(cast: Cast, receiver: Receiver, alices: webhooks.Keyed) -> None:
-    webhooks.create_endpoint(cast.organization.pk, receiver.url("/other"))
-    webhooks.send_test(cast.organization.pk, alices.endpoint.pk)
+    webhooks.create_endpoint(cast.alice.organization_id, receiver.url("/other"))
+    webhooks.send_test(cast.alice.organization_id, alices.endpoint.pk)
     assert deliveries.send_due() == Pass(1, 0, 0)
     assert [(path, json.loads(body)["type"]) for path, _, body in receiver.got] == [("/hooks?tenant=1", "webhook.test")]
-    [sent] = webhooks.deliveries_of(cast.organization.pk, alices.endpoint.pk)
+    [sent] = webhooks.deliveries_of(cast.alice.organization_id, alices.endpoint.pk)
     assert (sent.notification.kind, sent.last_status) == ("webhook.test", 204)
 
 
@@ -285,7 +285,7 @@ def test_a_webhook_that_was_given_up_is_told_by_mail_once_a_day(
     deliveries.send_due()
     assert [state(delivery)[2] for delivery in (first, second)] == [True, True]
     [mail] = mailoutbox
-    assert mail.to == [cast.alice.email]
+    assert mail.to == [cast.alice.user.email]
     assert mail.subject == "Alice & Co: a webhook could not be delivered"
     assert receiver.url() in mail.body
 
@@ -295,8 +295,8 @@ def test_gone_switches_the_endpoint_off(cast: Cast, receiver: Receiver, alices: 
     delivery = tell(cast)
     deliveries.send_due()
     assert state(delivery) == (1, False, True, 410, "answered 410: the endpoint is switched off")
-    assert not webhooks.find_endpoint(cast.organization.pk, alices.endpoint.pk).active
-    assert outbox.notify(cast.organization.pk, "balance.low", {}, roles=()).deliveries.count() == 0
+    assert not webhooks.find_endpoint(cast.alice.organization_id, alices.endpoint.pk).active
+    assert outbox.notify(cast.alice.organization_id, "balance.low", {}, roles=()).deliveries.count() == 0
 
 
 @pytest.mark.parametrize("removed", [True, False])
@@ -305,9 +305,9 @@ def test_an_endpoint_that_is_not_there_any_more_is_not_called(
 ) -> None:
     delivery = tell(cast)
     if removed:
-        webhooks.delete_endpoint(cast.organization.pk, alices.endpoint.pk)
+        webhooks.delete_endpoint(cast.alice.organization_id, alices.endpoint.pk)
     else:
-        webhooks.set_active(cast.organization.pk, alices.endpoint.pk, False)
+        webhooks.set_active(cast.alice.organization_id, alices.endpoint.pk, False)
     deliveries.send_due()
     assert state(delivery)[1:3] == (False, True)
     assert receiver.got == []
@@ -363,7 +363,7 @@ def test_whoever_dies_with_a_delivery_leaves_it_to_the_next(
 
 def test_three_passes_at_once_send_each_once(live_db: None, receiver: Receiver) -> None:
     cast = make_cast(f"{uuid4()}.example.org")
-    webhooks.create_endpoint(cast.organization.pk, receiver.url())
+    webhooks.create_endpoint(cast.alice.organization_id, receiver.url())
     for _ in range(12):
         tell(cast)
     passes = at_once([deliveries.send_due] * 3)

@@ -6,9 +6,8 @@ from playwright.sync_api import Page, expect
 from accounts.models import AuditEntry, Organization, User
 from billing.models import Operation, Wallet
 from tests.browser.people import People
-from tests.kit.dashboard import member
-from tests.kit.live import Tenant
 from tests.kit.people import PASSWORD
+from tests.kit.tenants import Tenant
 
 GRANT_MICRO = 20_000_000_000
 
@@ -56,7 +55,7 @@ def test_a_large_grant_waits_for_a_second_operator(people: People, alice: Tenant
     audited = AuditEntry.objects.filter(organization_id=alice.organization_id)
     assert {entry.actor for entry in audited if "grant" in entry.action} >= {operators[1].email}
 
-    owner = people.member(member(alice.organization_id, "owner"))
+    owner = people.member(alice.user)
     owner.goto("/billing")
     expect(owner.get_by_role("link", name="Balance")).to_contain_text("20,001 credits")
     expect(owner.get_by_role("main")).to_contain_text("Their yearly contract")
@@ -64,7 +63,7 @@ def test_a_large_grant_waits_for_a_second_operator(people: People, alice: Tenant
 
 def test_a_tenant_is_no_operator(people: People, alice: Tenant):
     people.expect("403")
-    owner = people.member(member(alice.organization_id, "owner"))
+    owner = people.member(alice.user)
     address = f"/admin/accounts/organization/{alice.organization_id}/grant/"
     before = Organization.objects.filter(pk=alice.organization_id).values().get()
     for path in ("/admin/", address):

@@ -8,8 +8,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import ApiKey
 from tests.browser.people import People
 from tests.kit import MODEL
-from tests.kit.dashboard import member
-from tests.kit.live import Tenant
+from tests.kit.tenants import Tenant
 
 REVEALED = "[id=new-key]"
 
@@ -29,7 +28,7 @@ def row(page: Page, name: str, state: str):
 
 
 def test_a_key_is_made_copied_limited_rotated_and_revoked(people: People, site: str, alice: Tenant):
-    page = people.member(member(alice.organization_id, "owner"))
+    page = people.member(alice.user)
     page.goto("/keys")
     page.get_by_role("link", name="New key").click()
     page.get_by_label("Name").fill("nightly")
@@ -80,7 +79,7 @@ def tab_to(page: Page, selector: str, most: int = 60) -> None:
 
 
 def test_the_keyboard_alone_reaches_what_matters(people: People, site: str, alice: Tenant):
-    page = people.member(member(alice.organization_id, "owner"))
+    page = people.member(alice.user)
     page.goto("/keys")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
@@ -120,7 +119,7 @@ def test_the_keyboard_alone_reaches_what_matters(people: People, site: str, alic
 
 def test_what_is_wrong_is_told_beside_its_field_which_has_the_focus(people: People, alice: Tenant):
     people.expect("422")  # Chromium counts every refused form as an error
-    page = people.member(member(alice.organization_id, "owner"))
+    page = people.member(alice.user)
     page.goto("/keys/new")
     page.get_by_label("Name").fill("kept")
     page.get_by_label("Limit, credits").fill("0.5")

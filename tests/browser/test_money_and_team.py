@@ -6,14 +6,13 @@ from accounts.models import Membership
 from billing.credits import vouchers
 from billing.models import Wallet
 from tests.browser.people import Mailbox, People
-from tests.kit.dashboard import member
-from tests.kit.live import Tenant
 from tests.kit.people import PASSWORD
+from tests.kit.tenants import Tenant
 
 
 def test_a_voucher_tops_up_the_balance_once(people: People, alice: Tenant):
     _, [code] = vouchers.create_batch("launch", 1, 25_000_000, created_by="test")
-    page = people.member(member(alice.organization_id, "owner"))
+    page = people.member(alice.user)
     page.goto("/billing")
     voucher = page.locator("section", has=page.get_by_role("heading", name="Redeem a voucher"))
     voucher.get_by_role("textbox").fill(code.lower())
@@ -30,7 +29,7 @@ def test_a_voucher_tops_up_the_balance_once(people: People, alice: Tenant):
 
 
 def test_an_invited_stranger_signs_up_and_is_a_member(people: People, mailbox: Mailbox, alice: Tenant):
-    owner = people.member(member(alice.organization_id, "owner"))
+    owner = people.member(alice.user)
     owner.goto("/team")
     owner.get_by_label("E-mail").fill("fay@invited.example")
     owner.get_by_label("Role", exact=True).select_option("developer")

@@ -8,8 +8,7 @@ from accounts.models import ApiKey, Organization
 from billing.models import Entry
 from tests.browser.people import People
 from tests.kit import MODEL
-from tests.kit.dashboard import member
-from tests.kit.live import Tenant, make_tenant, wait_closed
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 
 @pytest.fixture
@@ -31,8 +30,8 @@ def state(tenant: Tenant):
 
 def test_charlie_finds_nothing_behind_our_addresses(people: People, alice: Tenant, answered: str):
     people.expect("404")  # that is what this is about
-    owner = people.member(member(alice.organization_id, "owner"))
-    charlie = people.member(member(make_tenant().organization_id, "owner"))
+    owner = people.member(alice.user)
+    charlie = people.member(make_tenant().user)
     addresses = [f"/keys/{alice.key_id}{act}" for act in ("", "/rotate", "/revoke")] + [f"/activity/{answered}"]
     before = state(alice)
     for address in addresses:
@@ -48,7 +47,7 @@ def test_charlie_finds_nothing_behind_our_addresses(people: People, alice: Tenan
 
 def test_charlie_cannot_send_our_forms_with_their_own_session(people: People, alice: Tenant, answered: str):
     people.expect("404")
-    charlie = people.member(member(make_tenant().organization_id, "owner"))
+    charlie = people.member(make_tenant().user)
     before = state(alice)
     for target in (f"/keys/{alice.key_id}/revoke", f"/organizations/{alice.organization_id}/switch"):
         charlie.goto("/keys/new")

@@ -7,12 +7,11 @@ from playwright.sync_api import Page, expect
 from billing.models import Entry, Usage
 from tests.browser.people import People
 from tests.kit import MODEL
-from tests.kit.dashboard import member
-from tests.kit.live import Tenant, wait_closed
+from tests.kit.tenants import Tenant, wait_closed
 
 
 def playground(people: People, tenant: Tenant) -> Page:
-    page = people.member(member(tenant.organization_id, "owner"))
+    page = people.member(tenant.user)
     page.goto("/playground")
     page.get_by_label("Model", exact=True).select_option(MODEL)
     return page

@@ -18,7 +18,8 @@ from tests.kit.conversations import (
     WEATHER_REPORT,
     WORDS,
 )
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 PROVIDERS = ["compatible", "openrouter"]
 FIRST_THOUGHT = "Remembers silver wind reads small here plants."

@@ -30,8 +30,9 @@ from tests.kit.conversations import (
     Told,
     picture,
 )
-from tests.kit.live import Server, Tenant, make_tenant, start_server, wait_closed
+from tests.kit.live import Server, start_server
 from tests.kit.sdk_answers import streamed, told
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 FACES = ("anthropic", "openrouter")
 CREDITS_MICRO = 100_000_000

@@ -13,8 +13,9 @@ from billing.oversight import verifier
 from billing.usage import receipts
 from tests.kit import MODEL
 from tests.kit.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, WEATHER, Told
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
 from tests.kit.sdk_answers import follow_up, streamed, told
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 USAGE = {"include_usage": True}
 EXPECTED = {name: expected for name, (_, expected) in CONVERSATIONS.items()}

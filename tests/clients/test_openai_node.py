@@ -5,7 +5,8 @@ import pytest
 from tests.kit import MODEL
 from tests.kit.client_programs import NODE_PROGRAMS, run_node, why_no_node
 from tests.kit.conversations import CONVERSATIONS, FRANCE, TWO_CITIES, TWO_REPORTS, WEATHER, WEATHER_REPORT, WORDS
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.skipif(bool(why_no_node("openai")), reason=why_no_node("openai"))
 

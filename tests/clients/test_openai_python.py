@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
 from tests.kit.conversations import CONVERSATIONS, FRANCE, PARIS, TWO_CITIES, TWO_REPORTS, WEATHER, WORDS
-from tests.kit.live import Server, Tenant, start_server, wait_closed
+from tests.kit.live import Server, start_server
 from tests.kit.sdk_answers import follow_up, streamed, told
+from tests.kit.tenants import Tenant, wait_closed
 
 
 @pytest.fixture

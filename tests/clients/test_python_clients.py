@@ -19,7 +19,8 @@ from tests.kit.conversations import (
     WEATHER_REPORT,
     WORDS,
 )
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.skipif(bool(why_no_python_clients()), reason=why_no_python_clients())
 

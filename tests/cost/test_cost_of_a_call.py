@@ -30,7 +30,7 @@ from billing.ledger.batch import Batch, Statement
 from billing.ledger.commands import AnyCommand, Held, Outcome, Settled
 from quantized import asgi
 from tests.kit import MODEL, world
-from tests.kit.books import Tenant
+from tests.kit.tenants import Tenant
 from tests.kit.world import CLAUDE, World, claude_stream, in_world, openrouter_stream
 
 logger = logging.getLogger(__name__)

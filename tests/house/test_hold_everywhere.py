@@ -1,19 +1,22 @@
 """There is no way to a provider without a hold: not by any address, and not by any path through the code."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from uuid import UUID
 
+import msgspec
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from benchmarks.contenders import BODY, STREAM_BODY
-from billing.ledger.commands import Refused, Reserve, Settle, Void
+from billing.ledger.commands import AnyCommand, Expire, Refused, Reserve, Settle, Void
 from billing.oversight import verifier
+from completions.routes import Provider, Route
 from tests.kit import CHECKOUT, MODEL
 from tests.kit.calls import call, chat, holds, post, wallet
-from tests.kit.live import make_tenant
-from tests.kit.world import CLAUDE, World, in_world
+from tests.kit.tenants import make_tenant
+from tests.kit.world import CLAUDE, World, claude, claude_stream, in_world, openrouter, openrouter_stream
 
 CLIENTS = {"aiohttp", "httpx", "pyreqwest", "requests", "urllib.request", "urllib3", "http.client"}
 SENDING = ("post", "put", "patch", "request", "send")
@@ -108,9 +111,10 @@ def makers(name: str) -> set[str]:
 def test_one_module_alone_can_send_a_prompt():
     """The others that know an HTTP client ask a provider for its prices, bills and health, without a body. Billing has
     clients for Stripe and for tenants' webhooks, and stands under the rooms that see prompts."""
-    [opener] = makers("Connection")
-    assert opener == "completions/upstream/client.py _connect_to"
-    assert users(".create_connection") == {opener, "billing/notices/webhook_http.py connect"}
+    [opener] = {place.split()[0] for place in makers("Connection")}
+    assert opener == "completions/upstream/client.py"
+    assert {place.split()[0] for place in makers("Upstream")} == {"quantized/runtime.py"}, "who else could open one?"
+    assert {place.split()[0] for place in users(".create_connection")} == {opener, "billing/notices/webhook_http.py"}
     clients = {path: imported(module) & CLIENTS for path, module in modules().items()}
     others = {path for path, found in clients.items() if found and not path.startswith("billing/")}
     assert others - {"common/outbound.py"} == {  # which makes their sessions, and sends nothing
@@ -120,43 +124,70 @@ def test_one_module_alone_can_send_a_prompt():
         "completions/reconciliation/reports.py",
     }
     for path in others - {"common/outbound.py"}:
-        calls = {ast.unparse(node) for node in ast.walk(modules()[path]) if isinstance(node, ast.Attribute)}
-        assert calls & {"requests.get", "session.get", "self._session.get"}
-        assert not {f"{by}.{verb}" for by in ("requests", "session", "self._session") for verb in SENDING} & calls
+        calls = [
+            ast.unparse(node).rpartition(".") for node in ast.walk(modules()[path]) if isinstance(node, ast.Attribute)
+        ]
+        verbs = {verb for client, _, verb in calls if client.endswith(("requests", "session"))}
+        assert "get" in verbs
+        assert not verbs & set(SENDING)
 
 
 def test_one_function_alone_opens_it():
-    """Whatever it is given is a Call, and `holds.open` alone makes one: what is committed before is a test below."""
+    """Whatever it is given is a Call, and only the room of the holds makes one."""
     assert users("upstream.open") == {"completions/calls/attempts.py _ask"}
-    assert [name.split()[0] for name in makers("Call")] == ["completions/calls/holds.py"]
+    assert {place.split()[0] for place in makers("Call")} == {"completions/calls/holds.py"}
 
 
-# --- The order of things --------------------------------------------------------------------------------
+# --- The pipeline ---------------------------------------------------------------------------------------
 
 
-def test_a_provider_is_asked_under_a_hold_that_is_open():
-    """Of both kinds of answer and of provider: when the upstream is opened, this call's hold is committed, and nothing
-    has ended it."""
+def second() -> Route:
+    """Another way to the first one's model."""
+    provider = Provider(2, "second", "openrouter", "http://127.0.0.1:9/api/v1", "sk-or")
+    return msgspec.structs.replace(openrouter(), id=2, provider=provider, priority=1)
 
+
+def open_holds(commands: Sequence[AnyCommand]) -> list[UUID]:
+    """What is held and has not been resolved."""
+    ended = {command.hold_id for command in commands if isinstance(command, Settle | Void | Expire)}
+    return [command.hold_id for command in commands if isinstance(command, Reserve) and command.hold_id not in ended]
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM_BODY], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fails", [False, True], ids=["answered", "failing over"])
+@pytest.mark.parametrize(
+    "routes", [(openrouter(),), (claude(),), (openrouter(), second())], ids=["plain", "translated", "two"]
+)
+def test_a_provider_is_asked_while_the_call_is_held_and_then_alone(
+    routes: tuple[Route, ...], fails: bool, body: bytes
+) -> None:
     async def work(world: World) -> None:
-        seen = []
-        world.upstream.at_open = lambda: seen.append([type(command) for command in world.wire.commands])
-        for body, model in ((BODY, MODEL), (STREAM_BODY, MODEL), (BODY, CLAUDE), (STREAM_BODY, CLAUDE)):
-            world.forget()
-            await world.ask(body.replace(MODEL.encode(), model.encode()))
-            assert seen.pop() == [Reserve]
-            assert type(world.wire.commands[-1]) in (Settle, Void)
+        held: list[list[UUID]] = []
+        world.upstream.before_answer = lambda: held.append(open_holds(world.wire.commands))
+        if fails:
+            world.upstream.answers(b'{"error":{"code":503,"message":"Overloaded."}}', status=503)
+        elif body == STREAM_BODY:
+            world.upstream.streams((claude_stream if routes[0].model == CLAUDE else openrouter_stream)(2))
+        await world.ask(body.replace(MODEL.encode(), routes[0].model.encode()))
+        [reserve] = [command for command in world.wire.commands if isinstance(command, Reserve)]
+        assert held == [[reserve.hold_id]] * (len(routes) if fails else 1)
+        assert reserve.amount > 0
+        assert open_holds(world.wire.commands) == []
 
-    in_world(work)
+    in_world(work, *routes)
 
 
-@pytest.mark.parametrize("reason", ["credits", "key_limit", "organization_suspended", "revoked_api_key", "no_wallet"])
-def test_without_a_hold_none_is_asked(reason):
+@pytest.mark.parametrize("body", [BODY, STREAM_BODY], ids=["whole", "streamed"])
+def test_without_a_hold_no_provider_is_asked(body: bytes) -> None:
     async def work(world: World) -> None:
-        world.wire.outcomes[Reserve] = Refused(reason, required=1)
-        for body in (BODY, STREAM_BODY):
-            assert (await world.ask(body)).status >= 400
-        assert {type(command) for command in world.wire.commands} == {Reserve}
+        for reason, status in (
+            ("credits", 402),
+            ("key_limit", 402),
+            ("organization_suspended", 403),
+            ("no_wallet", 500),
+        ):
+            world.wire.decide = lambda _, reason=reason: Refused(reason)
+            assert (reason, (await world.ask(body)).status) == (reason, status)
         assert world.upstream.requests == []
 
     in_world(work)

@@ -1,4 +1,4 @@
-"""Tests share by way of their kit: no test is a library of another, and the kit knows no test."""
+"""Tests share by way of their kit: no test is a library of another, the kit knows no test, and the cast is one."""
 
 import ast
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 from tests.kit import TESTS
 
 KIT = TESTS / "kit"
+CAST = {"alice", "bob", "charlie", "cast"}
 MODULES = sorted(path for path in TESTS.rglob("*.py") if "node_modules" not in path.parts)
 
 
@@ -28,6 +29,10 @@ def is_of_a_test(name: str) -> bool:
     return first in ("tests", "") and any(part.startswith("test_") for part in inside)
 
 
+def is_fixture(function: ast.FunctionDef) -> bool:
+    return any("fixture" in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
 def test_no_test_is_imported() -> None:
     found = [
         f"{path.relative_to(TESTS)}:{line} imports {name}"
@@ -44,6 +49,19 @@ def test_the_kit_stands_on_nothing_else_of_the_tests() -> None:
         for path in KIT.rglob("*.py")
         for line, name in imported(path)
         if name.startswith(".") or (name.startswith("tests.") and not name.startswith("tests.kit."))
+    ]
+    assert found == []
+
+
+def test_alice_bob_and_charlie_are_the_kits_everywhere() -> None:
+    """A module may give them a past (its fixture takes the kit's), and nobody else their names."""
+    found = [
+        f"{path.relative_to(TESTS)}:{function.lineno} {function.name}"
+        for path in MODULES
+        if path.parent != KIT
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef) and function.name in CAST and is_fixture(function)
+        if function.name not in [argument.arg for argument in function.args.args]
     ]
     assert found == []
 

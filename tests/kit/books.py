@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import Barrier
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import connection
 
-from accounts.models import ApiKey, Organization
 from billing.ledger import journal
-from billing.ledger.commands import AnyCommand, Expire, Held, Mark, Outcome, Post, Receipt, Reserve, Settle, Void
-from billing.models import Price, Wallet
+from billing.ledger.commands import AnyCommand, Outcome, Receipt
+from billing.models import Price
 
 T = TypeVar("T")
 MODEL = "sandbox/echo"
@@ -22,77 +21,6 @@ ROWS: dict[str, str] = {
     "wallet": "SELECT posted, held, seq FROM billing_wallet WHERE organization_id = %s",
     "hold": "SELECT state, amount, actual, charged FROM billing_hold WHERE id = %s",
 }
-
-
-class Tenant:
-    """An organization that commands are made for. Nothing is cached: every figure is read from the books."""
-
-    def __init__(
-        self, credits: int = 0, *, unlimited: bool = False, overdraft: int = 0, id: UUID | None = None
-    ) -> None:
-        self.id = Organization.objects.create(id=id or uuid4(), name=f"Tenant {uuid4()}").pk
-        self.price_id = price_id()
-        Wallet.objects.filter(pk=self.id).update(unlimited=unlimited, overdraft=overdraft)
-        if credits:
-            journal.execute([self.post(credits, kind="purchase", idempotency_key="opening")])
-
-    # --- commands -----------------------------------------------------------------------------
-
-    def reserve(self, amount: int, *, hold_id: UUID | None = None, key: UUID | None = None, **given: Any) -> Reserve:
-        named = {"floor": amount, "life_s": 600.0, "price_id": self.price_id, "user_id": None} | given
-        return Reserve(
-            wallet_id=self.id,
-            hold_id=hold_id or make_hold_id(),
-            key_id=key,
-            model=MODEL,
-            provider="sandbox",
-            amount=amount,
-            **named,
-        )
-
-    def settle(self, hold_id: UUID, actual: int, *, key: UUID | None = None, **of_receipt: Any) -> Settle:
-        receipt = make_receipt(**({"price_id": self.price_id} | of_receipt))
-        return Settle(wallet_id=self.id, hold_id=hold_id, key_id=key, actual=actual, receipt=receipt)
-
-    def void(self, hold_id: UUID, *, key: UUID | None = None, receipt: Receipt | None = None) -> Void:
-        return Void(wallet_id=self.id, hold_id=hold_id, key_id=key, receipt=receipt)
-
-    def expire(self, hold_id: UUID, *, key: UUID | None = None) -> Expire:
-        return Expire(wallet_id=self.id, hold_id=hold_id, key_id=key)
-
-    def mark(self, hold_id: UUID, reference: str = "ref-1") -> Mark:
-        return Mark(wallet_id=self.id, hold_id=hold_id, provider="openrouter", provider_ref=reference)
-
-    def post(self, amount: int, **given: Any) -> Post:
-        named = {"kind": "adjustment", "actor": "alice", "reason": "a test", "idempotency_key": str(uuid4())} | given
-        return Post(wallet_id=self.id, amount=amount, **named)
-
-    # --- the books ----------------------------------------------------------------------------
-
-    def hold(self, amount: int, **given: Any) -> UUID:
-        """A committed hold of exactly this amount."""
-        command = self.reserve(amount, **given)
-        assert do(command) == Held(amount)
-        return command.hold_id
-
-    def key(self, **given: Any) -> UUID:
-        return ApiKey.objects.create(organization_id=self.id, digest=os.urandom(32), **given).pk
-
-    def set_status(self, status: str) -> None:
-        Wallet.objects.filter(pk=self.id).update(status=status)
-
-    @property
-    def wallet(self) -> tuple[int, int, int]:
-        """(posted, held, seq)"""
-        return one_row("wallet", self.id)
-
-    def entries(self) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT seq, kind, amount, balance_after FROM billing_entry WHERE wallet_id = %s ORDER BY seq",
-                [self.id],
-            )
-            return cursor.fetchall()
 
 
 def do(command: AnyCommand) -> Outcome:

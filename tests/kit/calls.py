@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from billing.models import Hold, Usage, Wallet
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, wait_closed
 
 PATH = "/v1/chat/completions"
 CAPITAL = [

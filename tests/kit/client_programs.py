@@ -12,7 +12,8 @@ import httpx
 
 from billing.credits import accounts
 from tests.kit import CHECKOUT, TESTS
-from tests.kit.live import Server, Tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, wait_closed
 
 NODE_PROGRAMS = TESTS / "node"
 PYTHON_PROGRAMS = TESTS / "clients"

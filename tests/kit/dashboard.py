@@ -3,15 +3,15 @@
 import csv
 import re
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.test import Client
 
-from accounts.models import Membership, Organization, User
-from accounts.services import add_member, create_user
+from accounts.models import User
 from billing.pricing.money import Usage as Tokens
-from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.books import do, make_receipt
+from tests.kit.tenants import Tenant
 
 TOKENS = Tokens(prompt_tokens=100, completion_tokens=20)
 COST_PICO = 140_000_000  # at 1 and 2 USD per million tokens
@@ -22,17 +22,6 @@ def text(page: Any) -> str:
     """What a reader sees, in one line."""
     html = re.sub(r"<(script|style|title|template).*?</\1>", " ", page.content.decode(), flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\xa0", " ").split())
-
-
-def browser(tenant: Tenant, role: str = Membership.Role.OWNER, email: str = "") -> Client:
-    """A member who is logged in."""
-    return logged_in(member(tenant.id, role, email))
-
-
-def member(organization_id: UUID, role: str = Membership.Role.OWNER, email: str = "") -> User:
-    user = create_user(email or f"{role}-{uuid4().hex}@example.org")
-    add_member(Organization.objects.get(pk=organization_id), user, role)
-    return user
 
 
 def logged_in(user: User) -> Client:

@@ -7,7 +7,8 @@ import httpx
 
 from billing.models import Usage
 from sandbox.server import SandboxServer
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 SERVED_WITHIN_S = 10
 

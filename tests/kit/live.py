@@ -14,13 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from billing.credits.accounts import open_account
-from billing.models import Hold
-from billing.oversight import verifier
 from completions.catalog import file as catalog_file
 from completions.catalog import services
 from completions.models import Provider
@@ -30,16 +26,6 @@ from tests.kit import CHECKOUT
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
-
-
-class Tenant(NamedTuple):
-    organization_id: Any
-    key_id: Any
-    api_key: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.api_key}"}
 
 
 class Server:
@@ -99,12 +85,6 @@ def start_server(environment: dict[str, str], directory: Path, *arguments: str) 
             server.stop()
 
 
-def make_tenant(credits_micro: int = 1_000_000, **options: Any) -> Tenant:
-    name = f"tenant-{os.urandom(6).hex()}"
-    account = open_account(name, f"{name}@example.com", credits_micro=credits_micro, actor="test", **options)
-    return Tenant(account.organization.pk, account.key.pk, account.api_key)
-
-
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[SandboxServer]:
     with SandboxServer() as server:
@@ -146,20 +126,3 @@ def gateway(
         server.wait_ready()
         shared_servers["gateway"] = server
     return shared_servers["gateway"]
-
-
-@pytest.fixture
-def alice(live_db: None) -> Iterator[Tenant]:
-    """A tenant with a million micro-credits. Afterwards its holds are closed and all books are right."""
-    tenant = make_tenant()
-    yield tenant
-    wait_closed(tenant)
-    assert verifier.violations() == []
-
-
-def wait_closed(tenant: Tenant, timeout_s: float = 10) -> None:
-    """A call ends a moment after its client has the answer, or has left: wait for its hold to be resolved."""
-    deadline = time.monotonic() + timeout_s
-    while Hold.objects.filter(wallet_id=tenant.organization_id, state="open").exists():
-        assert time.monotonic() < deadline, "a hold stayed open"
-        time.sleep(0.02)

@@ -7,45 +7,31 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from accounts.models import Membership, Organization, TokenFamily, User
-from accounts.services import add_member, create_user
-from accounts.sessions import Session, begin
+from accounts.models import TokenFamily, User
+from accounts.services import create_user
 from tests.kit.calls import Answer, call
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 PASSWORD = "correct-horse-1"
 
 
-class Member(NamedTuple):
-    user: User
-    membership: Membership
+class Bearer(NamedTuple):
+    """Whoever calls with this key or token; nothing else is known of them."""
+
+    api_key: str
 
     @property
-    def email(self) -> str:
-        return self.user.email
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
 
 
 def new_user() -> User:
     return create_user(f"member-{os.urandom(6).hex()}@example.org", PASSWORD)
 
 
-def new_member(organization_id: Any, role: str = "developer", user: User | None = None) -> Member:
-    user = user or new_user()
-    return Member(user, add_member(Organization.objects.get(pk=organization_id), user, role))
-
-
-def session_of(member: Member) -> Session:
-    """Logged in, without the wait for the password's hash."""
-    return begin(Membership.objects.select_related("organization").get(pk=member.membership.pk))
-
-
-def family_of(member: Member) -> TokenFamily:
+def family_of(member: Tenant) -> TokenFamily:
     return TokenFamily.objects.get(user=member.user)
-
-
-def bearing(token: str, organization_id: Any = None) -> Tenant:
-    """For the helpers that call with a key: a token goes where a key goes."""
-    return Tenant(organization_id, None, token)
 
 
 def post_json(server: Server, path: str, body: Any) -> Answer:

@@ -16,8 +16,9 @@ from billing.pricing import money
 from completions.models import Provider
 from sandbox.calls import Call
 from sandbox.server import SandboxServer
-from tests.kit.books import Tenant, make_hold_id
+from tests.kit.books import make_hold_id
 from tests.kit.catalogs import make_price, make_provider
+from tests.kit.tenants import Tenant
 
 BILLED_NOW = "generation_ms=0"
 
@@ -56,7 +57,7 @@ def serve(sandbox: SandboxServer, directive: str = "") -> Call:
 def lost_call(tenant: Tenant, provider: str, reference: str | None, *, amount: int = 5_000, life_s: float = -1) -> UUID:
     """A call whose server died: dispatched with the provider's id of it, "" without it, None not at all."""
     price, rate, hold_id = make_price(), rates.current(), make_hold_id()
-    ids: dict[str, Any] = {"wallet_id": tenant.id, "hold_id": hold_id}
+    ids: dict[str, Any] = {"wallet_id": tenant.organization_id, "hold_id": hold_id}
     more: dict[str, Any] = {"user_id": None, "model": "any/model", "price_id": price.pk, "provider": provider}
     reserve = Reserve(**ids, **more, key_id=None, amount=amount, floor=amount, life_s=life_s, rate_id=rate.pk)
     assert journal.execute([reserve]) == [Held(amount)]

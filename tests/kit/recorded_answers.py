@@ -14,6 +14,7 @@ tests/live/test_recorded_answers.py replays them and says how they are taken ane
 import base64
 import http.client
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from django.test import override_settings
 
 from tests.kit import TESTS
 from tests.kit.calls import PATH, TIMEOUT_S, Answer, call, read_answer
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 DIRECTORY = TESTS / "recordings" / "answers"
 LINE_CHARS_MAX = 118
@@ -75,6 +77,10 @@ DATE = re.compile(
 REPORT_DAYS_MAX = 400
 HASH = re.compile(r"\b[0-9a-f]{32}\b")
 WAITS = re.compile(r"[0-9]+")
+
+
+def new_email() -> str:
+    return f"member-{os.urandom(6).hex()}@example.org"
 
 
 class Names:
@@ -246,7 +252,7 @@ class Stage:
     def new_tenant(self, credits_micro: int = 100_000_000, **options: Any) -> Tenant:
         """Another one to call as; the last one's books are kept from now on."""
         with override_settings(PASSWORD_HASHERS=QUICK_HASHERS):
-            tenant = make_tenant(credits_micro, **options)
+            tenant = make_tenant(credits_micro, name=f"tenant-{os.urandom(6).hex()}", email=new_email(), **options)
         self.names.know(tenant.organization_id, "organization")
         self.names.know(tenant.key_id, "key")
         self.names.know(tenant.api_key, "secret")

@@ -22,8 +22,9 @@ from tests.kit.calls import PATH
 from tests.kit.canned_provider import CannedProvider, response
 from tests.kit.conversations import CAPITAL, COUNT, FRANCE, PARIS, PIXEL, STORY, TIME, TWO_CITIES, WEATHER, picture
 from tests.kit.live import Server
-from tests.kit.members import PASSWORD, Member, new_member, session_of
-from tests.kit.recorded_answers import QUICK_HASHERS, Stage, claims, compact
+from tests.kit.members import PASSWORD
+from tests.kit.recorded_answers import QUICK_HASHERS, Stage, claims, compact, new_email
+from tests.kit.tenants import Tenant
 
 
 class Places(NamedTuple):
@@ -685,11 +686,11 @@ def _(places: Places) -> Stage:
 def _(places: Places) -> Stage:
     stage = places.stage()
     for role in ("owner", "admin", "developer", "billing", "viewer"):
-        token = session_of(colleague(stage, role)).access_token
+        token = colleague(stage, role).begin_session().access_token
         stage.ask(f"{role}, completions", WIRES["openrouter"].body({}, "chunk=9"), by=token)
         for path in ("/v1/credits", "/v1/key", "/v1/keys?limit=1", "/v1/usage?group_by=model"):
             stage.call(f"{role}, {path}", "GET", path, by=token)
-    ended = session_of(colleague(stage))
+    ended = colleague(stage).begin_session()
     stage.call("revoked", "POST", "/v1/auth/revoke", {"refresh_token": ended.refresh_token}, by=None)
     both_lanes(stage, "an ended session", by=ended.access_token)
     for method, path in (("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", "/v1/keys/x")):
@@ -699,13 +700,13 @@ def _(places: Places) -> Stage:
 
 def owner_of(stage: Stage) -> str:
     """An access token of the organization's owner."""
-    return session_of(colleague(stage, "owner")).access_token
+    return colleague(stage, "owner").begin_session().access_token
 
 
-def colleague(stage: Stage, role: str = "developer") -> Member:
+def colleague(stage: Stage, role: str = "developer") -> Tenant:
     """Somebody who has a session and never logs in."""
     with override_settings(PASSWORD_HASHERS=QUICK_HASHERS):
-        return new_member(stage.tenant.organization_id, role)
+        return stage.tenant.member(role, new_email(), password=PASSWORD)
 
 
 def key_with(stage: Stage, title: str, **settings: Any) -> str:
@@ -942,7 +943,7 @@ def _(places: Places) -> Stage:
     owner = colleague(stage, "owner")
     stage.names.know_field("group", str(owner.user.pk), "user")
     stage.names.know(f"{owner.user.pk},{owner.email}", "user and address")  # a row of CSV
-    token = session_of(owner).access_token
+    token = owner.begin_session().access_token
     for wire_name in ("openrouter", "anthropic"):
         wire = WIRES[wire_name]
         stage.ask(f"a call by {wire_name}", wire.body({}), headers=wire.headers)
@@ -1068,7 +1069,7 @@ def _(places: Places) -> Stage:
 # --- Sessions ----------------------------------------------------------------------------------------
 
 
-def log_in(stage: Stage, title: str, member: Member, **fields: Any) -> Any:
+def log_in(stage: Stage, title: str, member: Tenant, **fields: Any) -> Any:
     LogInThrottle.objects.all().delete()  # all tests call from one address
     body = {"email": member.email, "password": PASSWORD, **fields}
     return stage.call(title, "POST", "/v1/auth/token", body, by=None)
@@ -1077,7 +1078,7 @@ def log_in(stage: Stage, title: str, member: Member, **fields: Any) -> Any:
 @story("sessions/a session's life")
 def _(places: Places) -> Stage:
     stage = places.stage()
-    member = new_member(stage.tenant.organization_id)
+    member = stage.tenant.member(email=new_email(), password=PASSWORD)
     stage.names.know_field("sub", str(member.user.pk), "user")
     first = log_in(stage, "log in", member).json
     header, said = claims(first["access_token"])
@@ -1100,7 +1101,7 @@ def _(places: Places) -> Stage:
 @story("sessions/refusals")
 def _(places: Places) -> Stage:
     stage = places.stage()
-    member = new_member(stage.tenant.organization_id)
+    member = stage.tenant.member(email=new_email(), password=PASSWORD)
     log_in(stage, "a wrong password", member, password="wrong-horse-1")
     log_in(stage, "an address that nobody has", member, email="nobody@example.org")
     log_in(stage, "another organization", member, organization="00000000-0000-4000-8000-000000000000")
@@ -1112,7 +1113,7 @@ def _(places: Places) -> Stage:
             stage.call(f"{path} {body.decode()}", "POST", f"/v1/auth/{path}", body, by=None)
     first = str(stage.tenant.organization_id)
     second = stage.new_tenant()
-    new_member(second.organization_id, "viewer", member.user)
+    second.member("viewer", user=member.user, password=PASSWORD)
     log_in(stage, "of several organizations", member)
     log_in(stage, "one of several", member, organization=first)
     Organization.objects.filter(pk=second.organization_id).update(status="suspended")
@@ -1123,7 +1124,7 @@ def _(places: Places) -> Stage:
 @story("sessions/a second factor")
 def _(places: Places) -> Stage:
     stage = places.stage()
-    member = new_member(stage.tenant.organization_id)
+    member = stage.tenant.member(email=new_email(), password=PASSWORD)
     TOTP.activate(member.user, generate_totp_secret())
     log_in(stage, "no code", member)
     log_in(stage, "a wrong code", member, code="000000")
@@ -1133,7 +1134,7 @@ def _(places: Places) -> Stage:
 @story("sessions/too many log-ins")
 def _(places: Places) -> Stage:
     stage = places.stage()
-    member = new_member(stage.tenant.organization_id)
+    member = stage.tenant.member(email=new_email(), password=PASSWORD)
     LogInThrottle.objects.all().delete()
     wrong = {"email": member.email, "password": "wrong-horse-1"}
     stage.call("the first attempt", "POST", "/v1/auth/token", wrong, by=None)

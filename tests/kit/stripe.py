@@ -13,8 +13,8 @@ from accounts.services import create_user
 from billing.models import Payment
 from billing.oversight import verifier
 from billing.payments import checkout
-from tests.kit.books import Tenant
 from tests.kit.stripe_server import SECRET_KEY, WEBHOOK_SECRET, Json, StripeServer, signed
+from tests.kit.tenants import Tenant
 
 TEN_USD = 1_000
 TEN_USD_OF_CREDITS = 1_000_000_000  # 100 credits for a dollar, a million micro-credits each
@@ -29,7 +29,7 @@ class Buyer(Tenant):
         self.user: User = create_user(f"buyer-{uuid4()}@example.org")
 
     def start(self, cents: int = TEN_USD, **options: Any) -> Payment:
-        started = checkout.start(self.id, cents, self.user.pk, **options)
+        started = checkout.start(self.organization_id, cents, self.user.pk, **options)
         return Payment.objects.get(pk=started.payment_id)
 
     def buy(self, cents: int = TEN_USD, **options: Any) -> Payment:

@@ -70,11 +70,11 @@ class PlayedAnswer:
 
 
 class PlayedUpstream:
-    """Answers every request with the same; `requests` are what came."""
+    """Answers every request with the same; `requests` are what came. `before_answer` is called when one has come."""
 
     def __init__(self) -> None:
         self.requests: list[UpstreamRequest] = []
-        self.at_open: Callable[[], object] = lambda: None  # called when a provider is about to be asked
+        self.before_answer: Callable[[], None] = lambda: None
         self.answers(OPENROUTER.whole.partition(b"\r\n\r\n")[2])
 
     def answers(self, body: bytes, status: int = 200) -> None:
@@ -84,26 +84,26 @@ class PlayedUpstream:
         self._played = PlayedAnswer(200, pieces, is_event_stream=True)
 
     def open(self, _base_url: str, request: UpstreamRequest) -> PlayedAnswer:
-        self.at_open()
         self.requests.append(request)
+        self.before_answer()
         return self._played
 
 
 class PlayedWire:
-    """Commits at once, in memory; `commands` are what was committed, `outcomes` what becomes of a kind of them."""
+    """Commits at once, in memory, what `decide` says; `commands` are what was committed."""
 
     connected = True
 
     def __init__(self) -> None:
         self.commands: list[AnyCommand] = []
-        self.outcomes: dict[type, Outcome] = {}
+        self.decide: Callable[[AnyCommand], Outcome] = outcome
 
     async def connect(self) -> None: ...
     async def disconnect(self) -> None: ...
 
     async def transact(self, commands: Sequence[AnyCommand]) -> list[Outcome]:
         self.commands += commands
-        return [self.outcomes.get(type(command)) or outcome(command) for command in commands]
+        return [self.decide(command) for command in commands]
 
 
 def outcome(command: AnyCommand) -> Outcome:
@@ -122,7 +122,7 @@ class World:
         self.key = keys.mint()
         played: dict[str, Any] = {"wire": self.wire, "upstream": self.upstream, "reader": self}
         self.runtime = Runtime(**played)
-        self.runtime.terms.catalog = Catalog({route.model: card(route) for route in routes or (openrouter(), claude())})
+        self.runtime.terms.catalog = catalog_of(routes or (openrouter(), claude()))
 
     async def fetch_one(self, _sql: str, _params: Sequence[Any]) -> tuple[Any, ...]:
         """The row of the one key; nothing else is asked for."""
@@ -200,8 +200,16 @@ def in_world(work: Callable[[World], Awaitable[T]], *routes: Route) -> T:
 # --- routes -------------------------------------------------------------------------------------
 
 
-def card(route: Route) -> ModelCard:
-    return ModelCard(id=route.model, name=route.model, owned_by="bench", created=0, routes=(route,))
+def catalog_of(routes: Sequence[Route]) -> Catalog:
+    """Routes to one model are in the order of their turns."""
+    models: dict[str, list[Route]] = {}
+    for route in routes:
+        models.setdefault(route.model, []).append(route)
+    return Catalog({model: card(model, ways) for model, ways in models.items()})
+
+
+def card(model: str, routes: Sequence[Route]) -> ModelCard:
+    return ModelCard(id=model, name=model, owned_by="bench", created=0, routes=tuple(routes))
 
 
 def openrouter() -> Route:

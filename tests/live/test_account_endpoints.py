@@ -20,7 +20,8 @@ from completions.reconciliation import calls, lookups
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
 from tests.kit.conversations import CONVERSATIONS
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 TEXT = CONVERSATIONS["text"].request
 PRICE = {"version": 1, "input": "0.4", "output": "1.6", "cache_read": "0.1", "web_search": "0.01"}

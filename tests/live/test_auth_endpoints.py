@@ -23,21 +23,19 @@ from accounts.callers import TooManyAttempts
 from accounts.models import LogInThrottle, Membership, RefreshToken, SigningKey, TokenFamily, User
 from accounts.services import reactivate, suspend
 from tests.kit.calls import assert_error, call, chat, post
-from tests.kit.live import make_tenant
 from tests.kit.members import (
     PASSWORD,
-    bearing,
+    Bearer,
     credits,
     family_of,
     log_in,
-    new_member,
     new_user,
     post_json,
     refresh,
     revoke,
-    session_of,
 )
 from tests.kit.people import app_code
+from tests.kit.tenants import make_tenant
 
 INVALID = "invalid_request_error"
 NOBODY = "No account has this e-mail address and password."
@@ -47,15 +45,8 @@ NOT_OURS = "This refresh token was not issued by this server."
 
 
 @pytest.fixture
-def bob(alice):
-    """A developer of alice's organization."""
-    return new_member(alice.organization_id)
-
-
-@pytest.fixture
-def charlie(live_db):
-    """The owner of another organization."""
-    return new_member(make_tenant(0).organization_id, "owner")
+def password():
+    return PASSWORD
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +60,7 @@ def assert_ended(gateway, session):
     wait_refused(gateway, session.access_token)
     for answer in (
         credits(gateway, session.access_token),
-        post(gateway, bearing(session.access_token), chat()),
+        post(gateway, Bearer(session.access_token), chat()),
         refresh(gateway, session.refresh_token),
     ):
         assert_error(answer, 401, "authentication_error", "invalid_token", None, ENDED)
@@ -78,7 +69,7 @@ def assert_ended(gateway, session):
 def wait_refused(gateway, token):
     """On the async lane it may take a second."""
     deadline = time.monotonic() + 1
-    while post(gateway, bearing(token), {}).status == 400 and time.monotonic() < deadline:
+    while post(gateway, Bearer(token), {}).status == 400 and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
@@ -93,7 +84,7 @@ def test_a_log_in_gives_two_tokens(gateway, alice, bob):
     assert (body["token_type"], body["expires_in"], body["role"]) == ("Bearer", 900, "developer")
     assert body["organization"] == str(alice.organization_id)
     assert credits(gateway, body["access_token"]).json["credits_remaining"] == 1_000_000
-    assert post(gateway, bearing(body["access_token"]), chat()).usage["credits_used"] == 2_400
+    assert post(gateway, Bearer(body["access_token"]), chat()).usage["credits_used"] == 2_400
 
 
 def test_the_access_token_says_who_and_until_when(gateway, alice, bob):
@@ -154,7 +145,7 @@ def test_who_has_none_may_send_what_looks_like_one(gateway, bob):
 
 def test_a_member_of_several_names_one(gateway, alice, bob):
     other = make_tenant(0)
-    new_member(other.organization_id, "viewer", bob.user)
+    other.member("viewer", user=bob.user)
     error = assert_error_with_metadata(log_in(gateway, bob.email))
     assert error["message"] == (
         "Missing required field: 'organization'. You are a member of several: name one by its id."
@@ -376,10 +367,10 @@ def test_a_renewal_gives_two_new_tokens(gateway, alice, bob):
 
 
 def test_a_used_refresh_token_ends_the_whole_family(gateway, bob):
-    first = session_of(bob)
-    other = session_of(bob)
+    first = bob.begin_session()
+    other = bob.begin_session()
     second = sessions.renew(first.refresh_token)
-    assert post(gateway, bearing(second.access_token), {}).status == 400  # the async lane knows it
+    assert post(gateway, Bearer(second.access_token), {}).status == 400  # the async lane knows it
     answer = refresh(gateway, first.refresh_token)
     assert_error(answer, 401, "authentication_error", "invalid_token", None, USED)
     assert_ended(gateway, second)
@@ -389,7 +380,7 @@ def test_a_used_refresh_token_ends_the_whole_family(gateway, bob):
 
 
 def test_of_renewals_at_the_same_moment_one_wins_and_the_family_ends(gateway, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: refresh(gateway, session.refresh_token), range(8)))
     assert Counter(answer.status for answer in answers) == {200: 1, 401: 7}
@@ -398,7 +389,7 @@ def test_of_renewals_at_the_same_moment_one_wins_and_the_family_ends(gateway, bo
 
 
 def test_the_role_is_the_one_of_today(gateway, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     Membership.objects.filter(pk=bob.membership.pk).update(role="viewer")
     body = refresh(gateway, session.refresh_token).json
     assert body["role"] == "viewer"
@@ -406,7 +397,7 @@ def test_the_role_is_the_one_of_today(gateway, bob):
 
 
 def test_an_expired_refresh_token_is_told_apart(gateway, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     RefreshToken.objects.filter(family__user=bob.user).update(expires_at=timezone.now())
     message = "This refresh token has expired: log in again."
     answer = refresh(gateway, session.refresh_token)
@@ -414,13 +405,13 @@ def test_an_expired_refresh_token_is_told_apart(gateway, bob):
 
 
 def test_a_refresh_token_lives_thirty_days(bob):
-    session_of(bob)
+    bob.begin_session()
     life = RefreshToken.objects.get(family__user=bob.user).expires_at - timezone.now()
     assert timedelta(days=29, hours=23, minutes=59) < life <= timedelta(days=30)
 
 
 def test_a_suspended_organization_renews_nothing_and_uses_nothing_up(gateway, alice, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     suspend(alice.organization_id)
     assert_error(refresh(gateway, session.refresh_token), 403, "permission_error", "organization_suspended")
     reactivate(alice.organization_id)
@@ -428,7 +419,7 @@ def test_a_suspended_organization_renews_nothing_and_uses_nothing_up(gateway, al
 
 
 def test_who_left_or_may_not_log_in_renews_nothing(gateway, alice, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     User.objects.filter(pk=bob.user.pk).update(is_active=False)
     assert_error(refresh(gateway, session.refresh_token), 401, "authentication_error", "invalid_token", None, ENDED)
     User.objects.filter(pk=bob.user.pk).update(is_active=True)
@@ -437,7 +428,7 @@ def test_who_left_or_may_not_log_in_renews_nothing(gateway, alice, bob):
 
 
 def test_what_is_no_refresh_token_of_ours_renews_nothing(gateway, alice, bob):
-    session = session_of(bob)
+    session = bob.begin_session()
     wrong = session.refresh_token[:-1] + ("A" if session.refresh_token[-1] != "A" else "B")
     for token in (wrong, session.access_token[:256], alice.api_key, "rt-quantized-", "\x00", "é" * 43, "x"):
         answer = refresh(gateway, token)
@@ -446,8 +437,8 @@ def test_what_is_no_refresh_token_of_ours_renews_nothing(gateway, alice, bob):
 
 
 def test_a_refresh_token_opens_nothing_else(gateway, bob):
-    session = session_of(bob)
-    for answer in (credits(gateway, session.refresh_token), post(gateway, bearing(session.refresh_token), chat())):
+    session = bob.begin_session()
+    for answer in (credits(gateway, session.refresh_token), post(gateway, Bearer(session.refresh_token), chat())):
         assert_error(answer, 401, "authentication_error", "invalid_api_key")
 
 
@@ -455,8 +446,8 @@ def test_a_refresh_token_opens_nothing_else(gateway, bob):
 
 
 def test_a_revoked_session_has_ended(gateway, bob):
-    session = session_of(bob)
-    assert post(gateway, bearing(session.access_token), {}).status == 400  # the async lane knows it
+    session = bob.begin_session()
+    assert post(gateway, Bearer(session.access_token), {}).status == 400  # the async lane knows it
     answer = revoke(gateway, session.refresh_token)
     assert (answer.status, answer.json) == (200, {"object": "session", "revoked": True})
     assert_ended(gateway, session)
@@ -464,23 +455,23 @@ def test_a_revoked_session_has_ended(gateway, bob):
 
 
 def test_any_refresh_token_of_a_session_ends_it(gateway, bob):
-    first = session_of(bob)
+    first = bob.begin_session()
     second = sessions.renew(first.refresh_token)
     assert revoke(gateway, first.refresh_token).status == 200
     assert_ended(gateway, second)
 
 
 def test_a_token_that_is_none_ends_nothing(gateway, bob, charlie):
-    session = session_of(bob)
-    for token in ("x", session.access_token[:256], session_of(charlie).refresh_token):
+    session = bob.begin_session()
+    for token in ("x", session.access_token[:256], charlie.begin_session().refresh_token):
         assert revoke(gateway, token).json == {"object": "session", "revoked": True}
     assert credits(gateway, session.access_token).status == 200
     assert refresh(gateway, session.refresh_token).status == 200
 
 
 def test_a_new_password_ends_the_sessions_of_the_old_one(gateway, bob, charlie):
-    session, his = session_of(bob), session_of(charlie)
-    assert post(gateway, bearing(session.access_token), {}).status == 400  # the async lane knows it
+    session, his = bob.begin_session(), charlie.begin_session()
+    assert post(gateway, Bearer(session.access_token), {}).status == 400  # the async lane knows it
     bob.user.set_password("another-horse-2")
     bob.user.save()
     assert_ended(gateway, session)
@@ -519,21 +510,21 @@ def test_only_reading_is_allowed(gateway, live_db):
 
 
 def test_an_old_key_verifies_until_its_last_token_is_over(gateway, bob):
-    old = session_of(bob)
-    assert post(gateway, bearing(old.access_token), {}).status == 400
+    old = bob.begin_session()
+    assert post(gateway, Bearer(old.access_token), {}).status == 400
     told = rotated()
-    new = session_of(bob)
+    new = bob.begin_session()
     assert (kid_of(new.access_token), told["still_accepted"][0]) == (told["kid"], kid_of(old.access_token))
     assert [key["kid"] for key in published(gateway)["keys"]][:2] == [told["kid"], kid_of(old.access_token)]
     for session in (old, new):
         assert credits(gateway, session.access_token).status == 200
-        assert post(gateway, bearing(session.access_token), {}).status == 400
+        assert post(gateway, Bearer(session.access_token), {}).status == 400
     SigningKey.objects.filter(pk=kid_of(old.access_token)).update(retired_at=timezone.now() - timedelta(seconds=930))
     assert kid_of(old.access_token) not in [key["kid"] for key in published(gateway)["keys"]]
     wait_refused(gateway, old.access_token)
     for session, credits_status, chat_status in ((old, 401, 401), (new, 200, 400)):
         assert credits(gateway, session.access_token).status == credits_status
-        assert post(gateway, bearing(session.access_token), {}).status == chat_status
+        assert post(gateway, Bearer(session.access_token), {}).status == chat_status
     assert refresh(gateway, old.refresh_token).status == 200  # a session is not bound to a key
 
 
@@ -544,13 +535,13 @@ def rotated(*options):
 
 
 def test_after_a_leak_old_keys_are_refused_at_once(gateway, bob):
-    session = session_of(bob)
-    assert post(gateway, bearing(session.access_token), {}).status == 400
+    session = bob.begin_session()
+    assert post(gateway, Bearer(session.access_token), {}).status == 400
     told = rotated("--refuse-old")
     assert told["still_accepted"] == []
     assert [key["kid"] for key in published(gateway)["keys"]] == [told["kid"]]
     wait_refused(gateway, session.access_token)
     message = "This access token was not issued by this server."
-    for answer in (credits(gateway, session.access_token), post(gateway, bearing(session.access_token), chat())):
+    for answer in (credits(gateway, session.access_token), post(gateway, Bearer(session.access_token), chat())):
         assert_error(answer, 401, "authentication_error", "invalid_token", None, message)
     assert credits(gateway, refresh(gateway, session.refresh_token).json["access_token"]).status == 200

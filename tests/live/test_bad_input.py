@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from accounts import keys
-from accounts.models import ApiKey, Organization
-from accounts.services import issue_key, reactivate, revoke_key, suspend
+from accounts.models import ApiKey
+from accounts.services import reactivate, revoke_key, suspend
 from billing.models import Wallet
 from completions.chat.request import Fields
 from tests.kit import MODEL
@@ -30,7 +30,7 @@ from tests.kit.calls import (
     stream,
     wallet,
 )
-from tests.kit.live import make_tenant
+from tests.kit.tenants import make_tenant
 
 INVALID = "invalid_request_error"
 BODY_BYTES_MAX = 4096
@@ -253,8 +253,7 @@ def test_a_key_that_expires_while_the_server_knows_it_is_a_401(gateway, upstream
 
 
 def test_a_key_that_may_not_use_the_model_is_a_403(gateway, upstream, alice):
-    _, api_key = issue_key(Organization.objects.get(pk=alice.organization_id), models=["openai/gpt-4.1"])
-    answer = ask(gateway, alice._replace(api_key=api_key))
+    answer = ask(gateway, alice.with_key(models=["openai/gpt-4.1"]))
     message = f"This API key may not use the model '{MODEL}'."
     assert_error(answer, 403, "permission_error", "model_not_allowed", "model", message)
     assert_nothing_happened(upstream, alice)

@@ -10,10 +10,10 @@ from billing.ledger import rates
 from billing.models import CreditRate, Hold
 from billing.pricing import money
 from billing.usage import receipts
-from tests.kit.books import Tenant as Books
 from tests.kit.books import at_once
 from tests.kit.calls import ask
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 
 @pytest.mark.django_db
@@ -36,20 +36,20 @@ def test_a_rate_is_never_changed() -> None:
 
 @pytest.mark.django_db
 def test_a_call_keeps_its_rate_and_its_receipt_says_it(settings: Any) -> None:
-    alice = Books(1_000)
+    alice = Tenant(1_000)
     then = rates.current()
     hold_id = alice.hold(100, rate_id=then.pk)
     settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     hold = Hold.objects.get(pk=hold_id)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(100), Decimal("0.05"), id=then.pk)
-    receipt = receipts.receipt(alice.id, receipts.generation_id(hold_id))
+    receipt = receipts.receipt(alice.organization_id, receipts.generation_id(hold_id))
     assert receipt is not None
     assert (receipt.rate.credits_per_usd, receipt.rate.margin) == (Decimal(100), Decimal("0.05"))
 
 
 @pytest.mark.django_db
 def test_a_call_from_before_rates_were_kept_has_todays(settings: Any) -> None:
-    hold = Hold.objects.get(pk=Books(1_000).hold(100))
+    hold = Hold.objects.get(pk=Tenant(1_000).hold(100))
     settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(7), Decimal("0.5"))
 

@@ -7,7 +7,8 @@ from django.db import transaction
 
 from billing.models import Usage, Wallet
 from tests.kit.calls import ask, holds, open_call, read_until, usage_of, wallet
-from tests.kit.live import make_tenant, start_server, wait_closed
+from tests.kit.live import start_server
+from tests.kit.tenants import make_tenant, wait_closed
 
 # Half of 61 estimated tokens in, no token out; and with "The capital", 11 bytes at 3.5 each, out.
 PROMPT_MICRO, TWO_WORDS_MICRO = 1_306, 1_979

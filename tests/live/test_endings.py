@@ -21,7 +21,8 @@ from sandbox.calls import Call
 from sandbox.server import SandboxServer
 from tests.kit.calls import ask, chat, head, holds, open_call, read_until, shared_server, usage_of, wallet
 from tests.kit.catalogs import make_price, make_provider, make_route
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 WHOLE = 2_400  # 25 in, 8 out
 # Half of its upper estimate, 31 tokens instead of 25; Anthropic has told the exact figure, and one token out.

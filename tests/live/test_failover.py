@@ -14,7 +14,8 @@ from sandbox.server import SandboxServer
 from tests.kit.calls import shared_server
 from tests.kit.catalogs import make_price, make_provider, make_route
 from tests.kit.failover import House, usage_of
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 FAULTS = ("http:503", "http:529", "http:429", "http:401", "die_before", "html", "200_error_top", "stall_before")
 CIRCUIT_FAILURES = 3

@@ -24,7 +24,8 @@ from completions.models import IdempotentCall
 from completions.tasks import forget_answers
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 QUESTION = "What is the capital of France?"
 COST = 1_979

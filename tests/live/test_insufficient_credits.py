@@ -20,7 +20,7 @@ from tests.kit.calls import (
     usage_of,
     wallet,
 )
-from tests.kit.live import make_tenant
+from tests.kit.tenants import make_tenant
 
 FLOOR_MICRO = 45_685  # for 256 output tokens
 ALL_MICRO = 5_521_390  # for 32,768, the model's maximum

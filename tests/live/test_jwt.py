@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from accounts import signing_keys, tokens
 from accounts.tokens import Claims, Expired, Invalid
 from tests.kit.calls import assert_error, call, chat, holds, post, wallet
-from tests.kit.live import make_tenant
-from tests.kit.members import bearing, credits, encoded, family_of, new_member, session_of, signed
+from tests.kit.members import Bearer, credits, encoded, family_of, signed
+from tests.kit.tenants import make_tenant
 
 ISSUER = "http://localhost:8000"
 KID = "0123456789abcdef"
@@ -286,18 +286,12 @@ def test_a_token_of_a_server_of_another_name_is_refused(key, keyring):
 # --- Both lanes, over a socket ---
 
 
-@pytest.fixture
-def bob(alice):
-    """A developer of alice's organization."""
-    return new_member(alice.organization_id)
-
-
 def test_a_crafted_token_is_a_401_on_both_lanes(gateway, alice, bob):
     kid, private_key = signing_keys.active()
-    good, another = session_of(bob).access_token, session_of(bob).access_token
+    good, another = bob.begin_session().access_token, bob.begin_session().access_token
     assert kid_of(good) == kid
     for what, token in bad_tokens(good, another, private_key, int(time.time())).items():
-        for answer in (post(gateway, bearing(token), chat()), credits(gateway, token)):
+        for answer in (post(gateway, Bearer(token), chat()), credits(gateway, token)):
             try:
                 assert_error(answer, 401, "authentication_error", "invalid_token")
             except AssertionError as error:
@@ -325,20 +319,20 @@ def test_an_expired_token_is_told_apart(gateway, alice, bob):
         )
         token = tokens.sign(claims, kid, private_key)
         assert credits(gateway, token).status == answers
-        assert post(gateway, bearing(token), chat()).status == answers
+        assert post(gateway, Bearer(token), chat()).status == answers
     message = "This access token has expired."
-    for answer in (credits(gateway, token), post(gateway, bearing(token), chat())):
+    for answer in (credits(gateway, token), post(gateway, Bearer(token), chat())):
         assert_error(answer, 401, "authentication_error", "expired_token", None, message)
 
 
 def family_of_new(member):
-    session_of(member)
+    member.begin_session()
     return family_of(member)
 
 
 def test_a_token_spends_the_organizations_credits_in_the_members_name(gateway, alice, bob):
-    token = session_of(bob).access_token
-    answer = post(gateway, bearing(token), chat())
+    token = bob.begin_session().access_token
+    answer = post(gateway, Bearer(token), chat())
     assert (answer.status, answer.usage["credits_used"], answer.usage["credits_remaining"]) == (200, 2_400, 997_600)
     [hold] = holds(alice)
     assert (hold.key_id, hold.user_id, hold.charged) == (None, bob.user.pk, 2_400)
@@ -347,16 +341,16 @@ def test_a_token_spends_the_organizations_credits_in_the_members_name(gateway, a
 
 @pytest.mark.parametrize("role", ["owner", "admin", "developer"])
 def test_these_roles_spend(gateway, alice, role):
-    token = session_of(new_member(alice.organization_id, role)).access_token
-    assert post(gateway, bearing(token), chat()).usage["credits_used"] == 2_400
+    token = alice.member(role).begin_session().access_token
+    assert post(gateway, Bearer(token), chat()).usage["credits_used"] == 2_400
 
 
 @pytest.mark.parametrize("role", ["billing", "viewer"])
 def test_these_roles_look_and_do_not_spend(gateway, sandbox, alice, role):
     sandbox.reset()
-    token = session_of(new_member(alice.organization_id, role)).access_token
+    token = alice.member(role).begin_session().access_token
     message = f"Your role '{role}' may not spend the organization's credits."
-    assert_error(post(gateway, bearing(token), chat()), 403, "permission_error", "role", None, message)
+    assert_error(post(gateway, Bearer(token), chat()), 403, "permission_error", "role", None, message)
     assert credits(gateway, token).json["credits_remaining"] == 1_000_000
     assert sandbox.counters["received"] == 0
     assert (wallet(alice), holds(alice)) == ((1_000_000, 0), [])
@@ -367,26 +361,26 @@ def get(gateway, path, token):
 
 
 def test_a_token_is_no_key(gateway, bob):
-    answer = get(gateway, "/v1/key", session_of(bob).access_token)
+    answer = get(gateway, "/v1/key", bob.begin_session().access_token)
     message = "This request was not made with an API key."
     assert_error(answer, 404, "not_found_error", "not_found", None, message)
 
 
 def test_a_token_opens_its_own_organization_and_no_other(gateway, alice, bob):
-    charlie = new_member(make_tenant(0).organization_id, "owner")
-    hers = post(gateway, bearing(session_of(bob).access_token), chat()).json["id"]
-    token = session_of(charlie).access_token
-    assert get(gateway, f"/v1/generation?id={hers}", session_of(bob).access_token).status == 200
+    charlie = make_tenant(0).join()
+    hers = post(gateway, Bearer(bob.begin_session().access_token), chat()).json["id"]
+    token = charlie.begin_session().access_token
+    assert get(gateway, f"/v1/generation?id={hers}", bob.begin_session().access_token).status == 200
     assert get(gateway, f"/v1/generation?id={hers}", token).status == 404
     assert credits(gateway, token).json["credits_remaining"] == 0
-    assert post(gateway, bearing(token), chat()).status == 402
+    assert post(gateway, Bearer(token), chat()).status == 402
     assert wallet(alice) == (997_600, 0)
 
 
 def test_an_owners_token_manages_keys_and_a_developers_does_not(gateway, alice, bob):
-    owner = new_member(alice.organization_id, "owner")
-    made = call(gateway, "POST", "/v1/keys", bearing(session_of(owner).access_token).headers, b'{"name": "made"}')
+    owner = alice.member("owner")
+    made = call(gateway, "POST", "/v1/keys", Bearer(owner.begin_session().access_token).headers, b'{"name": "made"}')
     assert (made.status, made.json["organization"]) == (201, str(alice.organization_id))
-    assert post(gateway, bearing(made.json["api_key"]), chat()).usage["credits_used"] == 2_400
-    refused = call(gateway, "POST", "/v1/keys", bearing(session_of(bob).access_token).headers, b"{}")
+    assert post(gateway, Bearer(made.json["api_key"]), chat()).usage["credits_used"] == 2_400
+    refused = call(gateway, "POST", "/v1/keys", Bearer(bob.begin_session().access_token).headers, b"{}")
     assert_error(refused, 403, "permission_error", "role")

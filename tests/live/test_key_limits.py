@@ -2,8 +2,7 @@
 
 import pytest
 
-from accounts.models import ApiKey, Organization
-from accounts.services import issue_key
+from accounts.models import ApiKey
 from billing.oversight import verifier
 from tests.kit.calls import (
     CHARGE_MICRO,
@@ -16,7 +15,7 @@ from tests.kit.calls import (
     stream,
     wallet,
 )
-from tests.kit.live import Tenant
+from tests.kit.tenants import Tenant
 
 LIMIT_MICRO = HOLD_MICRO + 2 * CHARGE_MICRO
 
@@ -30,9 +29,7 @@ def upstream(sandbox):
 
 def with_limit(tenant, period="day", limit_micro=LIMIT_MICRO) -> Tenant:
     """The tenant, calling with a key of its own limit."""
-    organization = Organization.objects.get(pk=tenant.organization_id)
-    key, api_key = issue_key(organization, limit_micro=limit_micro, limit_period=period)
-    return Tenant(tenant.organization_id, key.pk, api_key)
+    return tenant.with_key(limit_micro=limit_micro, limit_period=period)
 
 
 def key_of(server, tenant):

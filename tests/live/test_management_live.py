@@ -14,8 +14,8 @@ from accounts.models import ApiKey
 from billing.models import Entry
 from tests.kit import MODEL
 from tests.kit.conversations import CONVERSATIONS
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
-from tests.kit.members import Member, new_member, session_of
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, wait_closed
 
 TEXT = CONVERSATIONS["text"].request
 
@@ -23,19 +23,19 @@ TEXT = CONVERSATIONS["text"].request
 @pytest.fixture
 def owner(gateway: Server, alice: Tenant) -> Iterator[httpx.Client]:
     """alice herself, logged in."""
-    with client_of(gateway, new_member(alice.organization_id, "owner")) as api:
+    with client_of(gateway, alice) as api:
         yield api
 
 
 @pytest.fixture
-def charlie(gateway: Server, live_db: None) -> Iterator[httpx.Client]:
-    """The owner of another organization."""
-    with client_of(gateway, new_member(make_tenant().organization_id, "owner")) as api:
+def outsider(gateway: Server, charlie: Tenant) -> Iterator[httpx.Client]:
+    """charlie, logged in."""
+    with client_of(gateway, charlie) as api:
         yield api
 
 
-def client_of(gateway: Server, member: Member) -> httpx.Client:
-    headers = {"Authorization": f"Bearer {session_of(member).access_token}"}
+def client_of(gateway: Server, member: Tenant) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {member.begin_session().access_token}"}
     return httpx.Client(base_url=gateway.base_url, headers=headers)
 
 
@@ -126,28 +126,28 @@ def test_usage_is_the_ledgers_to_the_micro_credit(gateway: Server, alice: Tenant
 
 @pytest.mark.parametrize("role", ["admin", "developer", "billing", "viewer"])
 def test_what_a_role_may(gateway: Server, alice: Tenant, role: str):
-    with client_of(gateway, new_member(alice.organization_id, role)) as colleague:
+    with client_of(gateway, alice.member(role)) as colleague:
         answers = [colleague.get(path) for path in ("/usage", "/credits", "/keys")]
     assert [code(answer) for answer in answers] == ["", "", "" if role == "admin" else "role"]
 
 
-def test_charlie_reaches_nothing_of_alices(gateway: Server, alice: Tenant, owner: httpx.Client, charlie: httpx.Client):
+def test_charlie_reaches_nothing_of_alices(gateway: Server, alice: Tenant, owner: httpx.Client, outsider: httpx.Client):
     key = make_key(owner, name="alice's")
     assert ask(gateway, key["api_key"]).status_code == 200
     wait_closed(alice)
     before = ApiKey.objects.filter(organization_id=alice.organization_id).order_by("pk").values()[::1]
     path = f"/keys/{key['id']}"
     attempts = [
-        charlie.get(path),
-        charlie.patch(path, json={"name": "stolen"}),
-        charlie.delete(path),
-        charlie.post(f"{path}/rotate"),
-        charlie.get("/keys", params={"after": key["id"]}),
+        outsider.get(path),
+        outsider.patch(path, json={"name": "stolen"}),
+        outsider.delete(path),
+        outsider.post(f"{path}/rotate"),
+        outsider.get("/keys", params={"after": key["id"]}),
     ]
     assert [(answer.status_code, code(answer)) for answer in attempts] == [(404, "not_found")] * 5
-    assert key["id"] not in charlie.get("/keys", params={"include_revoked": "true"}).text
+    assert key["id"] not in outsider.get("/keys", params={"include_revoked": "true"}).text
     for group_by in ("day", "model", "key", "member"):
-        told = charlie.get("/usage", params={"group_by": group_by})
+        told = outsider.get("/usage", params={"group_by": group_by})
         assert told.json()["total"]["requests"] == 0
         assert key["id"] not in told.text
     after = ApiKey.objects.filter(organization_id=alice.organization_id).order_by("pk").values()[::1]

@@ -17,7 +17,8 @@ from billing.usage import partitions, rollups
 from quantized.metrics import refusal_status
 from tests.kit import MODEL
 from tests.kit.calls import PATH, chat
-from tests.kit.live import Server, Tenant, make_tenant, start_server
+from tests.kit.live import Server, start_server
+from tests.kit.tenants import Tenant, make_tenant
 
 Lines = dict[tuple[str, frozenset[tuple[str, str]]], float]
 PATIENCE_S = 10.0
@@ -56,11 +57,6 @@ def pair(server_environment: dict[str, str], shared_servers: dict[str, Server], 
         server.wait_ready()
         shared_servers["pair"] = server
     return shared_servers["pair"]
-
-
-@pytest.fixture
-def alice(live_db: None) -> Tenant:
-    return make_tenant()
 
 
 def eventually(server: Server, name: str, expected: float, **labels: str) -> Lines:

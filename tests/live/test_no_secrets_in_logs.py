@@ -14,12 +14,12 @@ from accounts import keys
 from accounts.services import create_user
 from billing.credits import vouchers
 from billing.notices import webhooks
-from tests.kit.books import Tenant
 from tests.kit.calls import ask, call, holds, open_call, post, read_until, stream
 from tests.kit.canned_provider import CannedProvider, response
 from tests.kit.catalogs import make_provider, make_route
-from tests.kit.live import start_server, wait_closed
+from tests.kit.live import start_server
 from tests.kit.stripe import post as post_to_stripes_address
+from tests.kit.tenants import Tenant, wait_closed
 
 PROVIDER_SECRET = "sk-or-v1-MarkerOfTheProvidersSecret0123456789"
 
@@ -150,12 +150,12 @@ def test_vouchers_webhook_secrets_and_stripes_are_written_nowhere(db, settings, 
     forged = f"t=1,v1={os.urandom(8).hex()}"
     with caplog.at_level(logging.DEBUG):
         _, [redeemed, kept] = vouchers.create_batch("Spring", 2, 500, created_by="carol")
-        vouchers.redeem(alice.id, redeemed, user.pk)
+        vouchers.redeem(alice.organization_id, redeemed, user.pk)
         unknown = vouchers.mint()
         with pytest.raises(vouchers.Unknown):
-            vouchers.redeem(alice.id, unknown, user.pk)
-        first = webhooks.create_endpoint(alice.id, "https://example.com/hook")
-        second = webhooks.rotate_secret(alice.id, first.endpoint.pk)
+            vouchers.redeem(alice.organization_id, unknown, user.pk)
+        first = webhooks.create_endpoint(alice.organization_id, "https://example.com/hook")
+        second = webhooks.rotate_secret(alice.organization_id, first.endpoint.pk)
         assert post_to_stripes_address(b"{}", forged).status_code == 400
     codes = [text for code in (redeemed, kept, unknown) for text in (code, code.replace("-", ""))]
     stripes = [settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET, forged]

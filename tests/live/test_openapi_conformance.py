@@ -28,7 +28,8 @@ from accounts.models import LogInThrottle, Membership, Organization
 from accounts.services import issue_key
 from quantized.documents import document
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, make_tenant, wait_closed
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "12"))
 CHECKS = [
@@ -74,7 +75,7 @@ class Caller(NamedTuple):
 def caller(live_db: None) -> Any:
     """An owner without a limit of credits. The log-ins that failed here are nobody else's."""
     tenant = make_tenant(unlimited=True)
-    owner = Membership.objects.get(organization=tenant.organization_id)
+    owner = tenant.membership
     yield Caller(tenant, owner, sessions.begin(owner).access_token)
     wait_closed(tenant)
     LogInThrottle.objects.all().delete()
@@ -92,15 +93,15 @@ def test_every_operation_is_tried(schema: Any):
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_what_the_document_allows(schema: Any, gateway: Server, caller: Caller, method: str, path: str):
-    hold_to_it(schema[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE), gateway, caller)
+    assert_held(schema[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE), gateway, caller)
 
 
 @pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[1] not in NEVER_WRONG])
 def test_what_the_document_forbids(schema: Any, gateway: Server, caller: Caller, method: str, path: str):
-    hold_to_it(schema[path][method].as_strategy(generation_mode=GenerationMode.NEGATIVE), gateway, caller)
+    assert_held(schema[path][method].as_strategy(generation_mode=GenerationMode.NEGATIVE), gateway, caller)
 
 
-def hold_to_it(cases: SearchStrategy[Case], gateway: Server, caller: Caller) -> None:
+def assert_held(cases: SearchStrategy[Case], gateway: Server, caller: Caller) -> None:
     numbers = count(1)
 
     @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=UNHURRIED)

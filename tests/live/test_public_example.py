@@ -2,7 +2,8 @@
 
 import httpx
 
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 REQUEST = {
     "model": "openai/gpt-4.1-mini",

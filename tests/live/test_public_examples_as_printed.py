@@ -12,7 +12,8 @@ import pytest
 from billing.ledger import balances
 from tests.kit import TESTS
 from tests.kit.examples import output
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 EXAMPLES = TESTS / "examples"
 PARIS = "The capital of France is Paris.\n"

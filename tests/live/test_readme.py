@@ -12,7 +12,8 @@ import pytest
 
 from tests.kit import CHECKOUT, MODEL
 from tests.kit.examples import output
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
+from tests.kit.tenants import Tenant
 
 README, API = CHECKOUT / "README.md", CHECKOUT / "docs" / "api.md"
 HOST, KEY = "http://127.0.0.1:8000", "sk-quantized-YOUR-KEY"

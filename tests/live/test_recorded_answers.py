@@ -22,7 +22,7 @@ from tests.kit import MODEL
 from tests.kit.calls import post, shared_server
 from tests.kit.canned_provider import CannedProvider
 from tests.kit.catalogs import make_price, make_provider, make_route
-from tests.kit.live import Server, make_tenant
+from tests.kit.live import Server
 from tests.kit.recorded_answers import DIRECTORY, layout, read, write
 from tests.kit.recorded_calls import (
     AWAY,
@@ -34,6 +34,7 @@ from tests.kit.recorded_calls import (
     Places,
     Wire,
 )
+from tests.kit.tenants import make_tenant
 
 IS_RECORDING = os.environ.get("RECORD_ANSWERS", "") not in ("", "0")
 EVERY_CAPABILITY = [

@@ -15,9 +15,7 @@ from accounts.models import ApiKey, Membership, TokenFamily, User
 from accounts.principals import KEYS_CHANGED, Directory
 from accounts.services import issue_key, revoke_key, suspend
 from quantized.database import Listener, Reader
-from tests.kit.cast import make_cast
-from tests.kit.live import make_tenant
-from tests.kit.members import new_member, session_of
+from tests.kit.tenants import make_cast, make_tenant
 
 
 def by_the_service(key):
@@ -94,7 +92,7 @@ async def running(url):
         await lane.reader.close()
 
 
-async def story(url, token, end, key):
+async def assert_ends_within_a_second(url, token, end, key):
     async with running(url) as lane:
         assert await is_accepted(lane, token)
         await asyncio.to_thread(in_a_thread_of_its_own, end, key)
@@ -104,8 +102,8 @@ async def story(url, token, end, key):
 @pytest.mark.parametrize("end", [by_the_service, by_update, by_suspension], ids=lambda end: end.__name__)
 def test_a_key_that_ended_is_refused_within_a_second(live_db, end):
     cast = make_cast(f"{end.__name__.replace('_', '-')}.example.org")
-    key, token = issue_key(cast.organization)
-    asyncio.run(story(database_url(), token, end, key))
+    key, token = issue_key(cast.alice.organization)
+    asyncio.run(assert_ends_within_a_second(database_url(), token, end, key))
 
 
 # --- Tokens: each way gets the session and its member ---
@@ -169,22 +167,22 @@ WAYS += [moved_to_another_organization, deactivated, deleted, given_a_new_passwo
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_a_token_that_ended_is_refused_within_a_second(live_db, way):
-    member = new_member(make_tenant(0).organization_id)
-    session = session_of(member)
-    asyncio.run(story(database_url(), session.access_token, lambda _: way(session, member), None))
+    member = make_tenant(0).member()
+    session = member.begin_session()
+    asyncio.run(assert_ends_within_a_second(database_url(), session.access_token, lambda _: way(session, member), None))
 
 
 def test_a_changed_role_holds_within_a_second(live_db):
-    member = new_member(make_tenant(0).organization_id, "owner")
-    token = session_of(member).access_token
+    member = make_tenant(0).join()
+    token = member.begin_session().access_token
 
     def change(_):
         Membership.objects.filter(pk=member.membership.pk).update(role="viewer")
 
-    asyncio.run(story_of_a_role(database_url(), token, change))
+    asyncio.run(assert_role_changes_within_a_second(database_url(), token, change))
 
 
-async def story_of_a_role(url, token, change):
+async def assert_role_changes_within_a_second(url, token, change):
     async with running(url) as lane:
         assert (await lane.authenticate(token)).role == "owner"
         await asyncio.to_thread(in_a_thread_of_its_own, change, None)

@@ -16,9 +16,10 @@ from billing.oversight import verifier
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
 from tests.kit.books import at_once
-from tests.kit.live import Server, Tenant
+from tests.kit.live import Server
 from tests.kit.stripe import TEN_USD_OF_CREDITS, Buyer
 from tests.kit.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer, deliver
+from tests.kit.tenants import Tenant
 
 MARGIN = "0.0625"  # of no other server's
 SLOW = json.dumps(

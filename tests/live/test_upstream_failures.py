@@ -12,7 +12,7 @@ from completions.models import Provider, Route
 from tests.kit.calls import ANSWER, ask, assert_error, chat, holds, post, shared_server, stream, usage_of, wallet
 from tests.kit.canned_provider import CannedProvider, response
 from tests.kit.catalogs import make_provider, make_route
-from tests.kit.live import make_tenant
+from tests.kit.tenants import make_tenant
 
 UNAVAILABLE = (503, "provider_unavailable", "provider_unavailable", None)
 REFUSED = (400, "invalid_request_error")

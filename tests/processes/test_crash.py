@@ -19,7 +19,8 @@ from billing.reconciliation import abandoned_holds
 from completions.reconciliation import abandoned_calls as completions_sweeper
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, make_tenant, start_server, wait_closed
+from tests.kit.live import Server, start_server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 HOLD_LIFE_S = 2
 CALLS = 12

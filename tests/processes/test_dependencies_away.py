@@ -25,7 +25,8 @@ from tests.kit.calls import (
     usage_of,
     wallet,
 )
-from tests.kit.live import start_server, wait_closed
+from tests.kit.live import start_server
+from tests.kit.tenants import wait_closed
 
 AWAY = (503, "provider_unavailable", "service_unavailable", None, "The service is unavailable. Nothing was charged.")
 

@@ -21,7 +21,8 @@ from billing.ledger import journal
 from billing.oversight import verifier
 from billing.reconciliation import abandoned_holds
 from tests.kit import CHECKOUT
-from tests.kit.books import Tenant, at_once, hold_row
+from tests.kit.books import at_once, hold_row
+from tests.kit.tenants import Tenant
 
 K = 40
 AMOUNT = 10
@@ -142,9 +143,9 @@ def test_a_wallet_that_affords_k_calls_holds_exactly_k_of_5k(
     alice = Tenant(K * AMOUNT)
     with (
         processes(count, process_environment, tmp_path, alice) as all_of_them,
-        Watcher(process_environment["DATABASE_URL"], alice.id) as watcher,
+        Watcher(process_environment["DATABASE_URL"], alice.organization_id) as watcher,
     ):
-        job = {"wallets": [str(alice.id)], "count": 5 * K // count, "amount": AMOUNT, "life_s": 600}
+        job = {"wallets": [str(alice.organization_id)], "count": 5 * K // count, "amount": AMOUNT, "life_s": 600}
         answers = tell_all(all_of_them, do="reserve", **job)
         assert sum(answer["held"] for answer in answers) == K
         refusals = Counter(reason for answer in answers for reason in answer["refused"])
@@ -163,7 +164,9 @@ def test_a_keys_limit_holds_for_all_processes_together(process_environment: dict
     alice = Tenant(1_000_000)
     key = alice.key(limit_micro=K * AMOUNT, limit_period="total")
     with processes(2, process_environment, tmp_path, alice, key) as both:
-        answers = tell_all(both, do="reserve", wallets=[str(alice.id)], count=5 * K // 2, amount=AMOUNT, life_s=600)
+        answers = tell_all(
+            both, do="reserve", wallets=[str(alice.organization_id)], count=5 * K // 2, amount=AMOUNT, life_s=600
+        )
         assert sum(answer["held"] for answer in answers) == K
         assert Counter(reason for answer in answers for reason in answer["refused"]) == {"key_limit": 4 * K}
         tell_all(both, do="settle")
@@ -176,7 +179,7 @@ def test_wallets_in_opposite_orders_and_everybody_at_once_never_deadlock(
 ) -> None:
     """Two writers, an operator's own transactions and three sweepers, all on the same twelve wallets."""
     tenants = [Tenant(1_000_000) for _ in range(12)]
-    forwards = [str(tenant.id) for tenant in tenants]
+    forwards = [str(tenant.organization_id) for tenant in tenants]
     orders = [forwards, forwards[::-1]]
     before = deadlocks()
     stop = threading.Event()
@@ -237,7 +240,7 @@ def test_a_process_that_is_killed_takes_no_acknowledged_settlement_with_it(
 ) -> None:
     alice = Tenant(1_000_000)
     with processes(1, process_environment, tmp_path, alice) as [process]:
-        process.tell(do="calls", wallets=[str(alice.id)], count=10_000, amount=AMOUNT, life_s=0.5)
+        process.tell(do="calls", wallets=[str(alice.organization_id)], count=10_000, amount=AMOUNT, life_s=0.5)
         said = [process.answer() for _ in range(after)]
         process.kill()
         said += process.rest()

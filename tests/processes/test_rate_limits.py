@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from pyreqwest.client import ClientBuilder
 
 from accounts.callers import RateLimits
-from accounts.models import Organization
-from accounts.services import issue_key
 from completions.calls.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, start_server
+from tests.kit.live import Server, start_server
+from tests.kit.tenants import Tenant
 
 CALL_LIFE_S = 30
 NOWHERE = "redis://127.0.0.1:9"
@@ -30,8 +29,7 @@ NOWHERE = "redis://127.0.0.1:9"
 
 def limited(tenant: Tenant, **limits: Any) -> Tenant:
     """The tenant with another key, which has these limits."""
-    key, plain_key = issue_key(Organization.objects.get(pk=tenant.organization_id), "limited", **limits)
-    return Tenant(tenant.organization_id, key.pk, plain_key)
+    return tenant.with_key(name="limited", **limits)
 
 
 def ask(server: Server, tenant: Tenant, **fields: Any) -> httpx.Response:
@@ -213,21 +211,41 @@ def test_without_redis_a_process_grants_its_share(server_environment: dict[str, 
         assert asyncio.run(ask_at_once([server], tenant, 20)) == {200: 4, 429: 16}
 
 
+class Scripts:
+    """A Redis whose scripts are played, or those of a real one, which time out after they were heard, or before."""
+
+    def __init__(self, real: redis.asyncio.Redis | None = None) -> None:
+        self.real = real
+        self.calls = 0
+        self.is_late, self.is_deaf = False, real is None
+
+    def register_script(self, script: str) -> Any:
+        registered = self.real.register_script(script) if self.real else None
+
+        async def run(**told: Any) -> Any:
+            self.calls += 1
+            if self.is_deaf or registered is None:
+                raise redis.exceptions.TimeoutError
+            answer = await registered(**told)
+            if self.is_late:
+                raise redis.exceptions.TimeoutError
+            return answer
+
+        return run
+
+    async def aclose(self) -> None:
+        if self.real:
+            await self.real.aclose()
+
+
 def test_redis_is_left_alone_after_one_failure():
     async def story() -> tuple[list[bool], int]:
-        limiter = Limiter.connect(NOWHERE, timeout_s=5, call_life_s=CALL_LIFE_S, processes=1)
-        tries = 0
-
-        async def counted(*args: Any) -> Permit:
-            nonlocal tries
-            tries += 1
-            raise redis.exceptions.ConnectionError
-
-        limiter._admit_in_redis = counted  # type: ignore[method-assign]
+        away = Scripts()
+        limiter = Limiter(away, call_life_s=CALL_LIFE_S, processes=1)  # type: ignore[arg-type]
         key_id, limits = uuid.uuid4(), RateLimits(requests_per_minute=5)
         permits = [await limiter.admit(key_id, limits, 0, str(n)) for n in range(4)]
         await limiter.close()
-        return [permit.is_local for permit in permits], tries
+        return [permit.is_local for permit in permits], away.calls
 
     assert asyncio.run(story()) == ([True] * 4, 1)
 
@@ -236,42 +254,25 @@ def test_redis_is_left_alone_after_one_failure():
 def test_only_limits_that_exist_are_told(limits: RateLimits, expected: int):
     window = LocalWindow()
     told = window.admit(1000, limits, 1, "a", 30)
-    verdict = Limiter.connect(NOWHERE, timeout_s=1, call_life_s=1, processes=1)
-    permit = verdict._admit_locally(uuid.uuid4(), limits, 1, "a")
+    limiter = Limiter(Scripts(), call_life_s=1, processes=1)  # type: ignore[arg-type]
+    permit = asyncio.run(limiter.admit(uuid.uuid4(), limits, 1, "a"))
     assert told[0] == 0
     assert len(headers(permit)) == expected
-
-
-class Flaky:
-    """Redis' scripts, which time out after they were heard, or before."""
-
-    def __init__(self, script: Any) -> None:
-        self.script = script
-        self.is_late = self.is_deaf = False
-
-    async def __call__(self, **told: Any) -> Any:
-        if self.is_deaf:
-            raise redis.exceptions.TimeoutError
-        answer = await self.script(**told)
-        if self.is_late:
-            raise redis.exceptions.TimeoutError
-        return answer
 
 
 @pytest.mark.parametrize("trouble", ["an admission is answered too late", "a call ends while Redis is away"])
 def test_places_are_given_back_when_redis_is_there_again(trouble: str):
     async def story() -> str | None:
         now = [1000.0]
-        limiter = Limiter.connect(os.environ["REDIS_URL"], timeout_s=5, call_life_s=1200, processes=1)
-        limiter._clock = lambda: now[0]
-        limiter._admit, limiter._release = Flaky(limiter._admit), Flaky(limiter._release)  # type: ignore[assignment]
+        scripts = Scripts(redis.asyncio.Redis.from_url(os.environ["REDIS_URL"], socket_timeout=5))
+        limiter = Limiter(scripts, call_life_s=1200, processes=1, clock=lambda: now[0])  # type: ignore[arg-type]
         key_id, limits = uuid.uuid4(), RateLimits(concurrency=1)
-        limiter._admit.is_late = trouble.startswith("an admission")
+        scripts.is_late = trouble.startswith("an admission")
         permit = await limiter.admit(key_id, limits, 0, "first")
-        assert permit.is_local == limiter._admit.is_late
-        limiter._admit.is_late, limiter._release.is_deaf = False, True
+        assert permit.is_local == scripts.is_late
+        scripts.is_late, scripts.is_deaf = False, True
         await limiter.release(permit, 0)
-        limiter._release.is_deaf = False
+        scripts.is_deaf = False
         now[0] += REDIS_PAUSE_S
         again = await limiter.admit(key_id, limits, 0, "second")
         await limiter.close()

@@ -13,7 +13,8 @@ from billing.oversight import verifier
 from completions.models import IdempotentCall
 from sandbox.server import SandboxServer
 from tests.kit.calls import PATH, chat
-from tests.kit.live import Server, Tenant, make_tenant, start_server
+from tests.kit.live import Server, start_server
+from tests.kit.tenants import Tenant, make_tenant
 
 CALLERS = 24
 SHORT = "tokens=8 delay_ms=20"

@@ -19,7 +19,8 @@ from completions.chat.tokens import estimate_prompt_tokens
 from completions.dialects.openai_chat.schema import parse_chat
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
-from tests.kit.live import Server, Tenant, make_tenant, start_server, wait_closed
+from tests.kit.live import Server, start_server
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 K = 20
 OUTPUT_TOKENS = 50

@@ -13,7 +13,7 @@ from billing.ledger.batch import Row, Statement
 from billing.ledger.commands import Held, Settled
 from billing.ledger.pipeline import BEGIN, COMMIT, Flusher
 from billing.ledger.wire import Wire
-from tests.kit.books import Tenant
+from tests.kit.tenants import Tenant
 
 ID = UUID("01a215a7-7fa5-7557-9c75-353a930e9000")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 
 from accounts.callers import Principal, RateLimits
 from billing.ledger import journal
@@ -36,7 +37,7 @@ from sandbox.server import SandboxServer
 from tests.kit.calls import chat
 from tests.kit.catalogs import make_price, make_provider, make_route
 from tests.kit.gate import Gate
-from tests.kit.live import Tenant, make_tenant
+from tests.kit.tenants import Tenant, make_tenant, wait_closed
 
 PATIENCE_S = 15
 
@@ -105,6 +106,14 @@ async def all_ended(runtime: Runtime) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("a call goes on")
+
+
+def wait_ended(tenant: Tenant) -> None:
+    """Until the tenant's calls have been closed, whoever still reads of them; in a thread of its own."""
+    try:
+        wait_closed(tenant, timeout_s=5)
+    finally:
+        connection.close()
 
 
 def test_a_stop_while_the_database_is_away_spools_the_running_calls(

@@ -149,19 +149,23 @@ def test_a_payment_waits_for_a_dispute_that_is_about_to_wait_for_it(buyer: Buyer
 
 def test_auto_top_ups_at_once_charge_once(buyer: Buyer, live_stripe: StripeServer) -> None:
     save_card(buyer, live_stripe)
-    auto_top_up.enable(buyer.id, threshold_micro=1, amount_cents=500, monthly_max_cents=5_000, user_id=buyer.user.pk)
-    topped_up = at_once([lambda: auto_top_up.top_up(buyer.id)] * 4)
+    auto_top_up.enable(
+        buyer.organization_id, threshold_micro=1, amount_cents=500, monthly_max_cents=5_000, user_id=buyer.user.pk
+    )
+    topped_up = at_once([lambda: auto_top_up.top_up(buyer.organization_id)] * 4)
     assert sorted(topped_up) == [False, False, False, True]
     assert buyer.moves() == [("purchase", ALL // 2)]
-    assert Payment.objects.filter(organization_id=buyer.id).count() == 1
+    assert Payment.objects.filter(organization_id=buyer.organization_id).count() == 1
     assert len(live_stripe.intents) == 1
 
 
 def test_passes_that_finish_one_pending_charge_book_it_once(buyer: Buyer, live_stripe: StripeServer) -> None:
     """Two passes and the webhook's own thread ask and book the same payment; Stripe is slow to answer."""
     save_card(buyer, live_stripe)
-    auto_top_up.enable(buyer.id, threshold_micro=1, amount_cents=500, monthly_max_cents=5_000, user_id=buyer.user.pk)
-    payment = auto_top_up._start(buyer.id)
+    auto_top_up.enable(
+        buyer.organization_id, threshold_micro=1, amount_cents=500, monthly_max_cents=5_000, user_id=buyer.user.pk
+    )
+    payment = auto_top_up._start(buyer.organization_id)
     assert payment is not None
     live_stripe.before_answer = lambda: time.sleep(0.05)
     booked = at_once([lambda: auto_top_up._finish(payment)] * 3)
@@ -171,10 +175,10 @@ def test_passes_that_finish_one_pending_charge_book_it_once(buyer: Buyer, live_s
 
 
 def save_card(buyer: Buyer, stripe: StripeServer) -> None:
-    customer = stripe_api.create_customer(buyer.id)
+    customer = stripe_api.create_customer(buyer.organization_id)
     stripe.cards["pm_card_visa"] = "ok"
     # The row a paid checkout with a saved card leaves; that it does is test_checkout's.
-    StripeCustomer.objects.create(pk=buyer.id, customer_id=customer, payment_method="pm_card_visa")
+    StripeCustomer.objects.create(pk=buyer.organization_id, customer_id=customer, payment_method="pm_card_visa")
 
 
 def receive_elsewhere(event: Json) -> list[str]:

@@ -21,8 +21,9 @@ from billing.ledger.spool import Spool
 from billing.ledger.writer import Writer
 from billing.models import Hold, Usage
 from billing.oversight import verifier
-from tests.kit.books import Tenant, hold_row, make_hold_id
+from tests.kit.books import hold_row, make_hold_id
 from tests.kit.gate import Gate
+from tests.kit.tenants import Tenant
 
 PATIENCE_S = 20.0
 KILLS = 15
@@ -431,7 +432,7 @@ def holds_of(tenants: list[Tenant]) -> dict[UUID, tuple[str, int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id, state, coalesce(charged, 0) FROM billing_hold WHERE wallet_id = ANY(%s)",
-            [[tenant.id for tenant in tenants]],
+            [[tenant.organization_id for tenant in tenants]],
         )
         return {id: (state, charged) for id, state, charged in cursor.fetchall()}
 
@@ -648,7 +649,7 @@ def test_a_lock_on_one_wallet_holds_up_the_others_for_one_lock_timeout_at_most(
     running = [alice.hold(10) for _ in range(20)]
 
     async def story() -> None:
-        async with writing(database_url, spool) as ledger, locked(database_url, alice.id) as release:
+        async with writing(database_url, spool) as ledger, locked(database_url, alice.organization_id) as release:
             settling = [ledger.submit(alice.settle(hold, n)) for n, hold in enumerate(running)]
             refused = ledger.submit(alice.reserve(10))
             for _ in range(50):
@@ -685,7 +686,7 @@ def test_a_lock_at_shutdown_spools_what_waits_for_it(
     hold, other = alice.hold(10), bob.hold(10)
 
     async def story() -> None:
-        async with locked(database_url, alice.id):
+        async with locked(database_url, alice.organization_id):
             ledger = Writer(database_url, spool, queue_max=10)
             await ledger.start()
             waiting, settled = ledger.submit(alice.settle(hold, 10)), ledger.submit(bob.settle(other, 10))
@@ -714,7 +715,9 @@ def test_a_settlement_that_was_chosen_to_end_a_deadlock_is_run_again(database_ur
             settling = ledger.submit(alice.settle(hold, 10))
             await waits_for_a_lock(database_url)
             await asyncio.sleep(0.3)  # of the second that PostgreSQL waits before it looks for deadlocks
-            await other.execute("SELECT 1 FROM billing_wallet WHERE organization_id = %s FOR UPDATE", [alice.id])
+            await other.execute(
+                "SELECT 1 FROM billing_wallet WHERE organization_id = %s FOR UPDATE", [alice.organization_id]
+            )
             await other.rollback()
             assert await soon(settling) == Settled(10, 990)
 

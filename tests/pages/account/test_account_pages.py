@@ -6,10 +6,10 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from accounts.models import Membership, User
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, text
+from accounts.models import Membership
+from tests.kit.dashboard import text
 from tests.kit.people import PASSWORD, log_in
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -26,10 +26,7 @@ THEIRS = re.compile(
 
 
 def logged_in_by_password(tenant: Tenant, role: str, email: str) -> Client:
-    browser(tenant, role, email)
-    user = User.objects.get(email=email)
-    user.set_password(PASSWORD)
-    user.save()
+    tenant.member(role, email, password=PASSWORD)
     client = Client()
     log_in(client, email)
     return client

@@ -8,7 +8,7 @@ from django.test import Client
 
 from accounts import throttle
 from accounts.models import LogInThrottle, TokenFamily, User
-from accounts.services import create_organization, create_user
+from accounts.services import create_user
 from tests.kit.people import PASSWORD, code_in, is_logged_in, log_in, visible
 
 pytestmark = pytest.mark.django_db
@@ -18,8 +18,8 @@ NO_MATCH = "E-mail and password do not match an account."
 
 
 @pytest.fixture
-def alice():
-    return create_organization("Acme", "alice@example.org", PASSWORD).owner
+def password():
+    return PASSWORD
 
 
 def ask_token(client, password=PASSWORD):
@@ -203,11 +203,11 @@ def test_an_address_is_changed_when_the_new_one_is_confirmed(client, alice, mail
     assert page.headers["location"].startswith("/accounts/reauthenticate/")
     client.post("/accounts/reauthenticate/", {"password": PASSWORD})
     client.post("/accounts/email/", {"email": "alice@example.net", "action_add": ""})
-    alice.refresh_from_db()
-    assert (alice.email, mailoutbox[0].to) == ("alice@example.org", ["alice@example.net"])
+    alice.user.refresh_from_db()
+    assert (alice.user.email, mailoutbox[0].to) == ("alice@example.org", ["alice@example.net"])
     client.post("/accounts/confirm-email/", {"code": code_in(mailoutbox[0])})
-    alice.refresh_from_db()
-    assert (alice.email, alice.has_confirmed("alice@example.org")) == ("alice@example.net", False)
+    alice.user.refresh_from_db()
+    assert (alice.user.email, alice.user.has_confirmed("alice@example.org")) == ("alice@example.net", False)
     assert (mailoutbox[1].to, mailoutbox[1].subject) == (["alice@example.org"], "Your e-mail address was changed")
 
 

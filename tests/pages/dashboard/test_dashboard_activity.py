@@ -18,10 +18,11 @@ from billing.usage.browse import CallFilter, calls, position
 from billing.usage.receipts import generation_id
 from quantized.dashboard import downloads
 from quantized.dashboard.activity import CSV_HEADER
-from tests.kit.books import Tenant, do, make_receipt
+from tests.kit.books import do, make_receipt
 from tests.kit.catalogs import make_route
 from tests.kit.clock import DatabaseClock
-from tests.kit.dashboard import COST_PICO, PRICE_MICRO, browser, call, downloaded, failed_call, text
+from tests.kit.dashboard import COST_PICO, PRICE_MICRO, call, downloaded, failed_call, text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -37,20 +38,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(1_000_000_000)
+def credits_micro() -> int:
+    return 1_000_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice)
+    return alice.client
 
 
 def ids(tenant: Tenant, wanted: CallFilter, rows_max: int = 3) -> list[UUID]:
     """Page by page to the end."""
     found: list[UUID] = []
     after = None
-    while page := calls(tenant.id, wanted, after, rows_max):
+    while page := calls(tenant.organization_id, wanted, after, rows_max):
         assert len(page) <= rows_max
         found += [usage.hold_id for usage in page]
         after = position(page[-1])
@@ -74,7 +75,7 @@ def test_every_filter_finds_all_of_its_calls_and_no_other_page_by_page(
     if rolled_up:
         rollups.roll_up()
     call(alice, 10, key=keys[0], model="a/x")
-    every = list(Usage.objects.filter(wallet_id=alice.id).order_by("-recorded_at", "-hold_id"))
+    every = list(Usage.objects.filter(wallet_id=alice.organization_id).order_by("-recorded_at", "-hold_id"))
     for wanted, matches in (
         (CallFilter(), lambda usage: True),
         (CallFilter(key_id=keys[0]), lambda usage: usage.key_id == keys[0]),
@@ -112,7 +113,7 @@ def test_only_hours_that_hold_matching_calls_are_read(alice: Tenant, clock: Data
         clock.set(START + number * HOUR)
         call(alice, 1, model="rare" if number == 4 else "common")
     rollups.roll_up()
-    place = browse.where_they_are(alice.id, CallFilter(model="rare"), None, 50)
+    place = browse.where_they_are(alice.organization_id, CallFilter(model="rare"), None, 50)
     [tail, hour] = place.children
     assert tail == ("recorded_at__gte", START + 28 * HOUR)  # the hour that was running at the roll-up's last look
     assert hour.children == [("recorded_at__gte", START + 4 * HOUR), ("recorded_at__lt", START + 5 * HOUR)]
@@ -142,7 +143,9 @@ def test_failed_cancelled_and_estimated_calls_are_marked(alice: Tenant, owner: C
 
 def test_failed_calls_are_read_by_an_index_of_their_own_in_every_month(alice: Tenant):
     failed_call(alice)
-    found = Usage.objects.filter(wallet_id=alice.id, error_code__gt="").order_by("-recorded_at", "-hold_id")[:51]
+    found = Usage.objects.filter(wallet_id=alice.organization_id, error_code__gt="").order_by(
+        "-recorded_at", "-hold_id"
+    )[:51]
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SELECT count(*) FROM pg_inherits WHERE inhparent = 'billing_usage'::regclass")
@@ -321,7 +324,7 @@ def test_a_download_has_an_end(alice: Tenant, owner: Client, monkeypatch: pytest
 
 
 def test_the_member_who_called_is_named(alice: Tenant, owner: Client):
-    user = User.objects.get(memberships__organization_id=alice.id)
+    user = User.objects.get(memberships__organization_id=alice.organization_id)
     hold_id = alice.hold(10, user_id=user.pk)
     do(alice.settle(hold_id, 10, usage=Tokens(prompt_tokens=1)))
     assert user.email in text(owner.get("/activity")).split("Finish")[1]

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from billing.notices import alerts, webhooks
 from billing.notices.models import AlertRule, Delivery, Notification, WebhookEndpoint
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, text
+from tests.kit.dashboard import text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -23,21 +23,21 @@ BUDGET = {"threshold": "100", "period": "week", "percents": "80, 50 100%", "key"
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice, "owner", "alice@example.org")
+    return alice.client
 
 
 def rule_of(alice: Tenant, **more: Any) -> AlertRule:
-    return alerts.create_rule(alice.id, "low_balance", 5_000_000, **more)
+    return alerts.create_rule(alice.organization_id, "low_balance", 5_000_000, **more)
 
 
 def endpoint_of(alice: Tenant, url: str = HOOK) -> WebhookEndpoint:
-    return webhooks.create_endpoint(alice.id, url).endpoint
+    return webhooks.create_endpoint(alice.organization_id, url).endpoint
 
 
 # --- Alerts -----------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_a_balance_alert_is_made_and_listed(alice: Tenant, owner: Client):
     page = text(owner.post("/billing/alerts/new/low-balance", LOW, follow=True))
     assert "Less than 12.5 credits are left on never owner billing Change Delete" in page
     rule = AlertRule.objects.get()
-    assert (rule.organization_id, rule.kind, rule.threshold_micro) == (alice.id, "low_balance", 12_500_000)
+    assert (rule.organization_id, rule.kind, rule.threshold_micro) == (alice.organization_id, "low_balance", 12_500_000)
 
 
 def test_a_budget_of_one_key_is_made_and_listed(alice: Tenant, owner: Client):
@@ -222,7 +222,7 @@ def state() -> list[Any]:
 @pytest.mark.parametrize("role", ["developer", "viewer"])
 def test_others_see_and_cannot_act(role: str, alice: Tenant):
     rule, endpoint = rule_of(alice), endpoint_of(alice)
-    member = browser(alice, role)
+    member = alice.member(role).client
     before = state()
     for address in ("/billing/alerts", "/billing/webhooks", f"/billing/webhooks/{endpoint.pk}"):
         page = member.get(address)
@@ -237,7 +237,7 @@ def test_others_see_and_cannot_act(role: str, alice: Tenant):
 
 def test_charlie_finds_nothing_of_ours_and_changes_nothing(alice: Tenant, client: Client):
     rule, endpoint = rule_of(alice), endpoint_of(alice)
-    charlie = browser(Tenant(5), "owner", "charlie@example.org")
+    charlie = Tenant(5, email="charlie@example.org").client
     before = state()
     for address, data in writes(rule, endpoint):
         assert charlie.post(address, data).status_code == 404, address
@@ -254,8 +254,10 @@ def test_charlie_finds_nothing_of_ours_and_changes_nothing(alice: Tenant, client
 def test_thirty_rows_cost_the_queries_of_one(alice: Tenant, owner: Client):
     endpoint = endpoint_of(alice)
     address = f"/billing/webhooks/{endpoint.pk}"
-    alerts.create_rule(alice.id, "budget", 5, period="day", key_id=alice.key(name="a"), webhook_id=endpoint.pk)
-    webhooks.send_test(alice.id, endpoint.pk)
+    alerts.create_rule(
+        alice.organization_id, "budget", 5, period="day", key_id=alice.key(name="a"), webhook_id=endpoint.pk
+    )
+    webhooks.send_test(alice.organization_id, endpoint.pk)
     pages = ("/billing/alerts", "/billing/alerts/new/budget", "/billing/webhooks", address)
     for page in pages:
         owner.get(page)
@@ -271,11 +273,11 @@ def test_thirty_rows_cost_the_queries_of_one(alice: Tenant, owner: Client):
     before = queries()
     for number in range(19):
         key_id = alice.key(name=f"key {number}")
-        alerts.create_rule(alice.id, "budget", 5, period="day", key_id=key_id, webhook_id=endpoint.pk)
+        alerts.create_rule(alice.organization_id, "budget", 5, period="day", key_id=key_id, webhook_id=endpoint.pk)
     for number in range(4):
         endpoint_of(alice, f"{HOOK}/{number}")
     for _ in range(30):
-        webhooks.send_test(alice.id, endpoint.pk)
+        webhooks.send_test(alice.organization_id, endpoint.pk)
     assert queries() == before
     assert max(before.values()) <= 10
 
@@ -283,6 +285,6 @@ def test_thirty_rows_cost_the_queries_of_one(alice: Tenant, owner: Client):
 def test_what_was_sent_long_ago_gives_way_to_what_is_new(alice: Tenant, owner: Client):
     endpoint = endpoint_of(alice)
     for _ in range(60):
-        webhooks.send_test(alice.id, endpoint.pk)
+        webhooks.send_test(alice.organization_id, endpoint.pk)
     Notification.objects.update(created_at=timezone.now() - timedelta(days=1))
     assert len(owner.get(f"/billing/webhooks/{endpoint.pk}").context["sent"]) == 50

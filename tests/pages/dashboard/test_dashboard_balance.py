@@ -11,9 +11,10 @@ from billing.models import Wallet
 from billing.usage.browse import balances_at
 from quantized.dashboard.charts import line
 from quantized.dashboard.overview import DAYS, DAYS_AHEAD_MAX
-from tests.kit.books import Tenant, do
+from tests.kit.books import do
 from tests.kit.clock import DatabaseClock
-from tests.kit.dashboard import browser, call, text
+from tests.kit.dashboard import call, text
+from tests.kit.tenants import Tenant
 
 NOW = datetime(2026, 5, 10, 9, 0, tzinfo=UTC)
 
@@ -25,20 +26,24 @@ def clock(db: None, monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
+def credits_micro() -> int:
+    return 10_000_000
+
+
+@pytest.fixture
+def alice(alice: Tenant, clock: DatabaseClock) -> Tenant:
     """Born three days ago with ten credits; used two of them two days ago and one today."""
-    tenant = Tenant(10_000_000)
-    Organization.objects.filter(pk=tenant.id).update(created_at=clock.now)
+    Organization.objects.filter(pk=alice.organization_id).update(created_at=clock.now)
     clock.set(NOW - timedelta(days=2))
-    call(tenant, 2_000_000)
+    call(alice, 2_000_000)
     clock.set(NOW)
-    call(tenant, 1_000_000)
-    return tenant
+    call(alice, 1_000_000)
+    return alice
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice)
+    return alice.client
 
 
 # --- The picture ------------------------------------------------------------------------------------
@@ -75,7 +80,7 @@ def test_without_a_figure_there_is_no_line():
 def test_balances_are_the_ledgers_just_before_each_moment(alice: Tenant):
     born = NOW - timedelta(days=3)
     moments = [born, born + timedelta(microseconds=1), NOW - timedelta(days=1), NOW, NOW + timedelta(seconds=1)]
-    assert balances_at(alice.id, moments) == [None, 10_000_000, 8_000_000, 8_000_000, 7_000_000]
+    assert balances_at(alice.organization_id, moments) == [None, 10_000_000, 8_000_000, 8_000_000, 7_000_000]
 
 
 def test_days_before_the_organization_are_a_gap_and_not_zeros(alice: Tenant, owner: Client):
@@ -109,5 +114,5 @@ def test_what_lasts_long_leaves_the_picture(alice: Tenant, owner: Client):
 
 
 def test_an_unlimited_wallet_has_no_empty_day(alice: Tenant, owner: Client):
-    Wallet.objects.filter(pk=alice.id).update(unlimited=True)
+    Wallet.objects.filter(pk=alice.organization_id).update(unlimited=True)
     assert owner.get("/").context["balance"].projection == ""

@@ -12,9 +12,10 @@ from billing.models import Entry, Wallet
 from billing.usage.browse import PutIn, put_in
 from billing.usage.receipts import generation_id
 from quantized.dashboard.billing import CSV_HEADER, WORDS
-from tests.kit.books import Tenant, do
+from tests.kit.books import do
 from tests.kit.clock import DatabaseClock
-from tests.kit.dashboard import browser, call, downloaded, text
+from tests.kit.dashboard import call, downloaded, text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -22,15 +23,19 @@ NOW = datetime(2026, 5, 10, 9, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def alice(monkeypatch: pytest.MonkeyPatch) -> Tenant:
-    DatabaseClock(NOW)
+def clock(db: None, monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
     monkeypatch.setattr(timezone, "now", lambda: NOW)
-    return Tenant(10_000_000)
+    return DatabaseClock(NOW)
+
+
+@pytest.fixture
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice)
+    return alice.client
 
 
 def test_every_kind_of_entry_is_told_in_words():
@@ -60,7 +65,7 @@ def test_the_sums_are_the_ledgers(alice: Tenant, owner: Client):
     do(alice.post(-300_000, kind="refund", reason="returned"))
     call(alice, 1_500_000)
     alice.hold(700_000)
-    assert put_in(alice.id) == PutIn(bought=10_000_000, granted=2_000_000, adjusted=-300_000)
+    assert put_in(alice.organization_id) == PutIn(bought=10_000_000, granted=2_000_000, adjusted=-300_000)
     page = text(owner.get("/billing"))
     for told in (
         "Balance 10.2 credits",
@@ -71,7 +76,7 @@ def test_the_sums_are_the_ledgers(alice: Tenant, owner: Client):
         "Held now 0.7",
     ):
         assert told in page
-    Wallet.objects.filter(pk=alice.id).update(overdraft=5_000_000)
+    Wallet.objects.filter(pk=alice.organization_id).update(overdraft=5_000_000)
     assert "May go down to − 5" in text(owner.get("/billing"))
 
 

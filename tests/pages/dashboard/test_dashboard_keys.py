@@ -10,8 +10,8 @@ from django.test import Client
 from accounts.models import ApiKey
 from accounts.services import revoke_key
 from quantized.dashboard.keys import PAGE_KEYS
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, call, text
+from tests.kit.dashboard import call, text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -19,13 +19,13 @@ FUTURE = datetime.now(UTC) + timedelta(days=400)
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(1_000_000_000)
+def credits_micro() -> int:
+    return 1_000_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice, "owner", "alice@example.org")
+    return alice.client
 
 
 def once(client: Client, address: str) -> str:
@@ -104,7 +104,7 @@ def test_many_keys_are_paged_and_the_search_stays(alice: Tenant, owner: Client):
 
 def test_without_a_key_the_page_says_how_to_get_one(alice: Tenant, owner: Client):
     assert "No key yet Make one, and call the API with it. New key" in text(owner.get("/keys"))
-    assert "ask one of yours" in text(browser(alice, "developer").get("/keys"))
+    assert "ask one of yours" in text(alice.member("developer").client.get("/keys"))
 
 
 # --- A new one --------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_new_key_is_shown_once_with_what_was_asked(alice: Tenant, owner: Clien
         concurrency="4",
     )
     api_key = shown_key(page)
-    key = ApiKey.objects.get(organization_id=alice.id)
+    key = ApiKey.objects.get(organization_id=alice.organization_id)
     assert (key.name, key.limit_micro, key.limit_period, key.models) == ("ci", 12_500_000, "week", ["a/x", "b/y"])
     assert (key.requests_per_minute, key.tokens_per_minute, key.concurrency) == (60, None, 4)
     assert key.expires_at == datetime(FUTURE.year, FUTURE.month, FUTURE.day, tzinfo=UTC) + timedelta(days=1)
@@ -138,7 +138,7 @@ def test_a_new_key_is_shown_once_with_what_was_asked(alice: Tenant, owner: Clien
 def test_the_last_day_ends_on_the_viewers_clocks(alice: Tenant, owner: Client):
     owner.cookies["tz"] = "Pacific/Auckland"
     make(owner, expires_on="2999-06-30")
-    key = ApiKey.objects.get(organization_id=alice.id)
+    key = ApiKey.objects.get(organization_id=alice.organization_id)
     assert key.expires_at == datetime(2999, 6, 30, 12, tzinfo=UTC)
     assert 'value="2999-06-30"' in owner.get(f"/keys/{key.pk}").content.decode()
 
@@ -149,7 +149,7 @@ def test_a_form_makes_one_key_however_often_it_is_sent(alice: Tenant, owner: Cli
     for again in (token, "", "ä"):
         page = owner.post("/keys/new", {"once": again, "name": "ci"}, follow=True)
         assert "This form was sent before" in text(page)
-    assert ApiKey.objects.filter(organization_id=alice.id).count() == 1
+    assert ApiKey.objects.filter(organization_id=alice.organization_id).count() == 1
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_revoking_says_what_it_does_and_asks_once(alice: Tenant, owner: Client):
 def test_only_owners_and_admins_manage_keys(role: str, alice: Tenant):
     key_id = alice.key(name="ci")
     before = list(ApiKey.objects.values())
-    member = browser(alice, role)
+    member = alice.member(role).client
     for address in ("/keys/new", f"/keys/{key_id}", f"/keys/{key_id}/rotate", f"/keys/{key_id}/revoke"):
         for page in (member.get(address), member.post(address, {"overlap": "0", "once": "x", "name": "mine"})):
             assert page.status_code == 403
@@ -275,4 +275,4 @@ def test_only_owners_and_admins_manage_keys(role: str, alice: Tenant):
 
 
 def test_an_admin_may_as_an_owner(alice: Tenant):
-    assert shown_key(make(browser(alice, "admin"), name="ci"))
+    assert shown_key(make(alice.member("admin").client, name="ci"))

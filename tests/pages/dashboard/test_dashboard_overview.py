@@ -14,9 +14,10 @@ from billing.usage.overview import burn_rate, overview
 from billing.usage.receipts import generation_id
 from billing.usage.report import Span, day_start
 from quantized.dashboard.frame import utc
-from tests.kit.books import Tenant, do
+from tests.kit.books import do
 from tests.kit.clock import DatabaseClock
-from tests.kit.dashboard import PRICE_MICRO, browser, call, downloaded, failed_call, text
+from tests.kit.dashboard import PRICE_MICRO, call, downloaded, failed_call, text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -31,8 +32,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
 
 
 @pytest.fixture
-def alice(clock: DatabaseClock) -> Tenant:
-    return Tenant(100_000_000)
+def credits_micro() -> int:
+    return 100_000_000
 
 
 def span() -> Span:
@@ -48,7 +49,7 @@ def test_days_models_and_keys_add_up_to_the_same(alice: Tenant, clock: DatabaseC
         clock.set(NOW - days_ago * DAY)
         call(alice, charged, model=model, key=key)
         rollups.roll_up()
-    found = overview(alice.id, span(), NOW)
+    found = overview(alice.organization_id, span(), NOW)
     assert {cell: tally.credits_used for cell, tally in found.cells.items()} == {
         (26, "a/x"): 10,
         (26, "b/y"): 20,
@@ -67,7 +68,7 @@ def test_a_correction_counts_on_the_day_it_was_made(alice: Tenant, clock: Databa
     hold_id = call(alice, 100, model="a/x")
     clock.set(NOW)
     do(alice.post(30, kind="correction", hold_id=hold_id))
-    found = overview(alice.id, span(), NOW)
+    found = overview(alice.organization_id, span(), NOW)
     assert {cell: (tally.requests, tally.credits_used) for cell, tally in found.cells.items()} == {
         (27, "a/x"): (1, 100),
         (29, "a/x"): (0, -30),
@@ -78,20 +79,20 @@ def test_the_burn_rate_is_of_the_last_seven_days_as_far_as_today_has_come(alice:
     for days_ago in range(30):
         clock.set(NOW - days_ago * DAY)
         call(alice, 1_300)
-    found = burn_rate(overview(alice.id, span(), NOW), NOW)
+    found = burn_rate(overview(alice.organization_id, span(), NOW), NOW)
     assert found is not None
     assert (found.days, found.micro_per_day) == (7, round(7 * 1_300 / 6.5))
 
 
 def test_a_young_tenants_burn_rate_is_of_the_days_it_has(alice: Tenant, clock: DatabaseClock):
-    assert burn_rate(overview(alice.id, span(), NOW), NOW) is None
+    assert burn_rate(overview(alice.organization_id, span(), NOW), NOW) is None
     call(alice, 500)
-    found = burn_rate(overview(alice.id, span(), NOW), NOW)
+    found = burn_rate(overview(alice.organization_id, span(), NOW), NOW)
     assert found is not None
     assert (found.days, found.micro_per_day) == (1, 500)  # half a day counts as one: nobody knows the other half
     clock.set(NOW - DAY)
     call(alice, 1_000)
-    found = burn_rate(overview(alice.id, span(), NOW), NOW)
+    found = burn_rate(overview(alice.organization_id, span(), NOW), NOW)
     assert found is not None
     assert (found.days, found.micro_per_day) == (2, 1_000)
 
@@ -104,7 +105,7 @@ def test_the_page_tells_balance_rate_days_requests_and_failures(alice: Tenant, c
     call(alice, 15_000_000)
     clock.set(NOW)
     failed_call(alice)
-    page = text(browser(alice).get("/"))
+    page = text(alice.client.get("/"))
     assert "Balance 85 credits Nothing is held" in page
     assert "Burn rate 10 Credits a day, on average of the last 2 days, today included" in page
     assert "Days left 8.5 At this rate empty on 29 May 2026" in page
@@ -114,26 +115,26 @@ def test_the_page_tells_balance_rate_days_requests_and_failures(alice: Tenant, c
 
 
 def test_what_is_not_known_is_a_dash(alice: Tenant):
-    page = text(browser(alice).get("/"))
+    page = text(alice.client.get("/"))
     assert "Burn rate — Known after the first calls" in page
     assert "Days left — Not known without calls" in page
     call(alice, 5)
-    Wallet.objects.filter(pk=alice.id).update(unlimited=True)
-    page = text(browser(alice).get("/"))
+    Wallet.objects.filter(pk=alice.organization_id).update(unlimited=True)
+    page = text(alice.client.get("/"))
     assert "Balance Unlimited" in page
     assert "Days left — No end: unlimited" in page
 
 
 def test_what_is_held_for_running_calls_is_told(alice: Tenant):
     alice.hold(2_400)
-    assert "0.0024 held for running calls" in text(browser(alice).get("/"))
+    assert "0.0024 held for running calls" in text(alice.client.get("/"))
 
 
 def test_the_chart_has_its_figures_in_a_table_and_a_legend_that_filters(alice: Tenant, clock: DatabaseClock):
     clock.set(NOW - DAY)
     call(alice, 2_000_000, model="a/x")
     call(alice, 500_000, model="b/y")
-    owner = browser(alice)
+    owner = alice.client
     page = owner.get("/")
     html = page.content.decode()
     assert '<rect class="series-0"' in html
@@ -153,7 +154,7 @@ def test_the_dearest_models_and_keys_lead_to_their_calls(alice: Tenant):
     key_id = alice.key(name="ci", prefix="sk-quantized-abc", last_four="wxyz")
     call(alice, 3_000_000, model="b/y", key=key_id)
     call(alice, 1_000_000, model="a/x")
-    page = browser(alice).get("/")
+    page = alice.client.get("/")
     assert "Top models 30 days b/y 3 1 call 100 → 20 tokens a/x 1 1 call" in text(page)
     assert "Top keys 30 days ci sk-quantized-abc…wxyz 3 1 call 100 → 20 tokens Playground and access tokens 1" in text(
         page
@@ -166,14 +167,14 @@ def test_the_dearest_models_and_keys_lead_to_their_calls(alice: Tenant):
 
 
 def test_three_steps_from_no_key_to_the_first_call(alice: Tenant):
-    owner = browser(alice)
+    owner = alice.client
     page = owner.get("/")
     assert "Three steps to your first answer" in text(page)
     assert "sk-quantized-YOUR-KEY" in text(page)
     once = re.findall(r'name="once" value="([^"]+)"', page.content.decode())[0]
 
     made = owner.post("/keys/first", {"once": once})
-    (key,) = ApiKey.objects.filter(organization_id=alice.id)
+    (key,) = ApiKey.objects.filter(organization_id=alice.organization_id)
     [api_key] = set(re.findall(r"sk-quantized-\w{30,}", made.content.decode()))
     assert (key.prefix, key.last_four, key.name) == (api_key[: len(key.prefix)], api_key[-4:], "First key")
     assert f"Authorization: Bearer {api_key}" in text(made).replace("&quot;", '"')
@@ -198,28 +199,28 @@ def test_three_steps_from_no_key_to_the_first_call(alice: Tenant):
 
 def test_a_first_call_that_failed_is_told_as_such(alice: Tenant):
     failed_call(alice, "provider_unavailable")
-    assert "sandbox/echo failed: provider_unavailable for 0 credits." in text(browser(alice).get("/first-call"))
+    assert "sandbox/echo failed: provider_unavailable for 0 credits." in text(alice.client.get("/first-call"))
 
 
 def test_a_tenant_whose_last_call_is_long_ago_sees_no_first_steps(alice: Tenant, clock: DatabaseClock):
     clock.set(NOW - 60 * DAY)
     call(alice)
     clock.set(NOW)
-    page = text(browser(alice).get("/"))
+    page = text(alice.client.get("/"))
     assert "Three steps" not in page
     assert "No spend in the last 30 days" in page
 
 
 @pytest.mark.parametrize("role", ["developer", "billing", "viewer"])
 def test_others_are_told_whom_to_ask_for_a_key(role: str, alice: Tenant):
-    member = browser(alice, role)
+    member = alice.member(role).client
     assert "Owners and admins make keys: ask one of yours." in text(member.get("/"))
     assert member.post("/keys/first", {"once": "x"}).status_code == 403
     assert not ApiKey.objects.exists()
 
 
 def test_a_key_that_was_issued_elsewhere_is_a_step_done(alice: Tenant):
-    owner = browser(alice)
+    owner = alice.client
     organization = owner.get("/").context["organization"]
     issue_key(organization, "from the API")
     assert "Make another key" in text(owner.get("/"))

@@ -10,21 +10,21 @@ from billing.usage.rollups import roll_up
 from completions.models import CAPABILITIES
 from quantized.dashboard.models import LABELS
 from quantized.templatetags import numbers
-from tests.kit.books import Tenant
 from tests.kit.catalogs import make_price, make_provider, make_route
-from tests.kit.dashboard import browser, call, text
+from tests.kit.dashboard import call, text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice, "owner", "alice@example.org")
+    return alice.client
 
 
 # --- Models -----------------------------------------------------------------------------------------
@@ -117,9 +117,9 @@ def test_the_browser_gets_a_short_token_of_the_member_and_no_key(alice: Tenant, 
     assert set(told) == {"access_token", "expires_in"}
     assert told["expires_in"] == tokens.LIFE_S
     principal = principals.load_principal(told["access_token"])
-    assert (principal.organization_id, principal.role, principal.key_id) == (alice.id, "owner", None)
+    assert (principal.organization_id, principal.role, principal.key_id) == (alice.organization_id, "owner", None)
     assert TokenFamily.objects.count() == before + 1
-    token = RefreshToken.objects.get(family__organization_id=alice.id)
+    token = RefreshToken.objects.get(family__organization_id=alice.organization_id)
     assert (token.expires_at - token.created_at).total_seconds() < tokens.LIFE_S + 1
 
 
@@ -129,7 +129,7 @@ def test_a_token_is_given_to_members_alone_and_by_post(client: Client, owner: Cl
     checked = Client(enforce_csrf_checks=True)
     checked.cookies = owner.cookies
     assert checked.post("/playground/token").status_code == 403
-    suspend(alice.id)
+    suspend(alice.organization_id)
     refused = owner.post("/playground/token")
     assert (refused.status_code, refused.json()) == (403, {"error": "This organization is suspended."})
     assert not TokenFamily.objects.exists()
@@ -138,7 +138,7 @@ def test_a_token_is_given_to_members_alone_and_by_post(client: Client, owner: Cl
 @pytest.mark.parametrize(("role", "spends"), [("developer", True), ("billing", False), ("viewer", False)])
 def test_who_may_not_spend_is_told_before_the_first_word(role: str, spends: bool, alice: Tenant):
     make_route()
-    page = browser(alice, role).get("/playground")
+    page = alice.member(role).client.get("/playground")
     assert ("may not spend the organization’s credits" in text(page)) == (not spends)
     assert ('id="send" disabled' in page.content.decode()) == (not spends)
 
@@ -147,7 +147,7 @@ def test_who_may_not_spend_is_told_before_the_first_word(role: str, spends: bool
 
 
 def test_the_team_is_listed_with_roles(alice: Tenant, owner: Client):
-    browser(alice, "viewer", "bob@example.org")
+    alice.member("viewer", "bob@example.org")
     page = text(owner.get("/team"))
     assert "2 members of" in page
     assert "alice@example.org you owner just now Change role bob@example.org viewer just now Change role Remove" in page
@@ -155,7 +155,7 @@ def test_the_team_is_listed_with_roles(alice: Tenant, owner: Client):
 
 def test_an_owner_renames_the_organization(alice: Tenant, owner: Client):
     page = owner.post("/settings", {"name": "  Alice & Sons "}, follow=True)
-    assert Organization.objects.get(pk=alice.id).name == "Alice & Sons"
+    assert Organization.objects.get(pk=alice.organization_id).name == "Alice & Sons"
     assert "Saved." in text(page)
 
 
@@ -163,20 +163,20 @@ def test_an_owner_renames_the_organization(alice: Tenant, owner: Client):
     ("name", "says"), [("", "The name must not be empty."), ("x" * 201, "must have at most 200"), ("a\x00", "control")]
 )
 def test_a_name_that_is_none_is_refused_beside_its_field(name: str, says: str, alice: Tenant, owner: Client):
-    before = Organization.objects.get(pk=alice.id).name
+    before = Organization.objects.get(pk=alice.organization_id).name
     page = owner.post("/settings", {"name": name})
     assert page.status_code == 422
     assert says in text(page)
     assert 'aria-describedby="name_error"' in page.content.decode()
-    assert Organization.objects.get(pk=alice.id).name == before
+    assert Organization.objects.get(pk=alice.organization_id).name == before
 
 
 @pytest.mark.parametrize("role", ["developer", "billing", "viewer"])
 def test_others_may_not_rename_it(role: str, alice: Tenant):
-    before = Organization.objects.get(pk=alice.id).name
-    member = browser(alice, role)
+    before = Organization.objects.get(pk=alice.organization_id).name
+    member = alice.member(role).client
     assert member.post("/settings", {"name": "Mine"}).status_code == 403
-    assert Organization.objects.get(pk=alice.id).name == before
+    assert Organization.objects.get(pk=alice.organization_id).name == before
     assert "Owners and admins change the name." in text(member.get("/settings"))
 
 

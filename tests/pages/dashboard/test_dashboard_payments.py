@@ -13,11 +13,11 @@ from accounts.models import Organization
 from billing.models import AutoTopUp, Entry, Payment
 from billing.payments import account, auto_top_up, checkout
 from billing.usage.rollups import roll_up
-from tests.kit.books import Tenant
 from tests.kit.clock import DatabaseClock
-from tests.kit.dashboard import browser, call, text
+from tests.kit.dashboard import call, text
 from tests.kit.stripe import Buyer, buyer, receive, stripe
 from tests.kit.stripe_server import StripeServer
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,7 @@ WISH = {"threshold": "12.5", "amount": "25", "monthly_max": "60.50"}
 
 @pytest.fixture
 def owner(buyer: Buyer) -> Client:
-    return browser(buyer, "owner", "alice@example.org")
+    return buyer.member("owner", "alice@example.org").client
 
 
 # --- Payments ---------------------------------------------------------------------------------------
@@ -58,7 +58,8 @@ def test_thirty_payments_cost_the_queries_of_one(owner: Client, buyer: Buyer):
 
     before = queries()
     Payment.objects.bulk_create(
-        Payment(organization_id=buyer.id, kind="checkout", amount_cents=100, credits_micro=1) for _ in range(120)
+        Payment(organization_id=buyer.organization_id, kind="checkout", amount_cents=100, credits_micro=1)
+        for _ in range(120)
     )
     assert queries() == before <= 12
     assert f"The newest {checkout.PAYMENTS_SHOWN_MAX} are shown" in text(owner.get("/billing/payments"))
@@ -80,17 +81,17 @@ def test_it_is_switched_on_changed_and_off(owner: Client, buyer: Buyer):
     page = text(owner.post("/billing/auto-top-up", WISH, follow=True))
     assert "The automatic top-up is on." in page
     assert "Automatic top-up on $0 of $60.50 this month" in page
-    row = AutoTopUp.objects.get(pk=buyer.id)
+    row = AutoTopUp.objects.get(pk=buyer.organization_id)
     assert (row.threshold_micro, row.amount_cents, row.monthly_max_cents) == (12_500_000, 2_500, 6_050)
     html = owner.get("/billing/payments").content.decode()
     for typed in ("12.5", "25", "60.5"):
         assert f'value="{typed}"' in html
     owner.post("/billing/auto-top-up", WISH | {"threshold": "0"})
-    assert AutoTopUp.objects.get(pk=buyer.id).threshold_micro == 0
+    assert AutoTopUp.objects.get(pk=buyer.organization_id).threshold_micro == 0
     page = text(owner.post("/billing/auto-top-up/off", follow=True))
     assert "Automatic top-up off" in page
     assert "Switched off." not in page  # no trouble: somebody wanted it
-    assert not AutoTopUp.objects.get(pk=buyer.id).enabled
+    assert not AutoTopUp.objects.get(pk=buyer.organization_id).enabled
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,12 @@ def test_a_wish_that_cannot_be_is_refused_beside_its_field(
 def test_why_it_failed_is_told_and_when_it_was_given_up(owner: Client, buyer: Buyer, stripe: StripeServer):
     buyer.buy(save_card=True)
     owner.post("/billing/auto-top-up", WISH)
-    AutoTopUp.objects.filter(pk=buyer.id).update(failures=1, reason="insufficient_funds")
+    AutoTopUp.objects.filter(pk=buyer.organization_id).update(failures=1, reason="insufficient_funds")
     page = text(owner.get("/billing/payments"))
     assert "The account of the card does not cover it. It is tried again later." in page
-    AutoTopUp.objects.filter(pk=buyer.id).update(failures=account.FAILURES_MAX, reason="some_new_code", enabled=False)
+    AutoTopUp.objects.filter(pk=buyer.organization_id).update(
+        failures=account.FAILURES_MAX, reason="some_new_code", enabled=False
+    )
     page = text(owner.get("/billing/payments"))
     assert f"Some new code. It was switched off after {account.FAILURES_MAX} failures." in page
 
@@ -145,7 +148,7 @@ def test_sentences_of_old_rows_become_codes_and_back(owner: Client, buyer: Buyer
 def test_a_dispute_is_told_in_words_and_a_members_switch_is_not(owner: Client, buyer: Buyer):
     buyer.buy(save_card=True)
     owner.post("/billing/auto-top-up", WISH)
-    account.disable_auto_top_up(buyer.id, AutoTopUp.Off.DISPUTED)
+    account.disable_auto_top_up(buyer.organization_id, AutoTopUp.Off.DISPUTED)
     assert "A payment was disputed. It was switched off" in text(owner.get("/billing/payments"))
     AutoTopUp.objects.update(reason=AutoTopUp.Off.BY_MEMBER)
     assert "switched off" not in text(owner.get("/billing/payments")).lower()
@@ -155,10 +158,14 @@ def test_a_dispute_is_told_in_words_and_a_members_switch_is_not(owner: Client, b
 def test_others_see_it_and_cannot_set_it(role: str, buyer: Buyer):
     buyer.buy(save_card=True)
     auto_top_up.enable(
-        buyer.id, threshold_micro=1_000_000, amount_cents=2_500, monthly_max_cents=5_000, user_id=buyer.user.pk
+        buyer.organization_id,
+        threshold_micro=1_000_000,
+        amount_cents=2_500,
+        monthly_max_cents=5_000,
+        user_id=buyer.user.pk,
     )
     before = list(AutoTopUp.objects.values())
-    member = browser(buyer, role)
+    member = buyer.member(role).client
     page = text(member.get("/billing/payments"))
     assert "When less than 1 credits are left, credits for $25 are bought." in page
     assert "Switch off" not in page
@@ -170,10 +177,14 @@ def test_others_see_it_and_cannot_set_it(role: str, buyer: Buyer):
 def test_charlie_sets_his_own_and_sees_none_of_ours(buyer: Buyer, client: Client):
     buyer.buy(1_234, save_card=True)
     auto_top_up.enable(
-        buyer.id, threshold_micro=1_000_000, amount_cents=2_500, monthly_max_cents=5_000, user_id=buyer.user.pk
+        buyer.organization_id,
+        threshold_micro=1_000_000,
+        amount_cents=2_500,
+        monthly_max_cents=5_000,
+        user_id=buyer.user.pk,
     )
     before = list(AutoTopUp.objects.values())
-    charlie = browser(Tenant(5), "owner", "charlie@example.org")
+    charlie = Tenant(5, email="charlie@example.org").client
     assert "$12.34" not in text(charlie.get("/billing/payments"))
     charlie.post("/billing/auto-top-up/off")
     assert list(AutoTopUp.objects.values()) == before
@@ -182,7 +193,7 @@ def test_charlie_sets_his_own_and_sees_none_of_ours(buyer: Buyer, client: Client
 
 
 def test_without_stripe_there_is_no_automatic_top_up(settings: Settings):
-    page = text(browser(Tenant(5)).get("/billing/payments"))
+    page = text(Tenant(5).client.get("/billing/payments"))
     assert "Automatic top-up" not in page
     assert "Credits are not sold by card here." in page
 
@@ -191,17 +202,21 @@ def test_without_stripe_there_is_no_automatic_top_up(settings: Settings):
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    tenant = Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
+
+
+@pytest.fixture
+def alice(alice: Tenant) -> Tenant:
     now = datetime.now(UTC)
     months_ago = now.year * 12 + now.month - 1 - 29  # thirty months with this one
     born = datetime(months_ago // 12, months_ago % 12 + 1, 15, tzinfo=UTC)
-    Organization.objects.filter(pk=tenant.id).update(created_at=born, name="Alice & Co")
-    return tenant
+    Organization.objects.filter(pk=alice.organization_id).update(created_at=born, name="Alice & Co")
+    return alice
 
 
 def test_every_month_since_the_beginning_has_its_files(alice: Tenant):
-    member = browser(alice, "viewer")
+    member = alice.member("viewer").client
     page = member.get("/billing/statements")
     now = datetime.now(UTC)
     assert f"{now:%B %Y} to date PDF CSV" in text(page)
@@ -213,7 +228,7 @@ def test_every_month_since_the_beginning_has_its_files(alice: Tenant):
 
 
 def test_a_statement_is_downloaded(alice: Tenant):
-    member = browser(alice, "viewer")
+    member = alice.member("viewer").client
     month = f"{datetime.now(UTC):%Y-%m}"
     table = member.get(f"/billing/statements/{month}.csv")
     assert table.headers["content-disposition"] == f'attachment; filename="statement-alice-co-{month}.csv"'
@@ -226,25 +241,27 @@ def test_a_statement_is_downloaded(alice: Tenant):
 @pytest.mark.parametrize("name", ["1999-01.csv", "2999-01.csv", "nonsense.csv", "{month}.exe", "{month}."])
 def test_what_is_no_statement_is_not_found(name: str, alice: Tenant):
     address = f"/billing/statements/{name}".replace("{month}", f"{datetime.now(UTC):%Y-%m}")
-    assert browser(alice).get(address).status_code == 404
+    assert alice.client.get(address).status_code == 404
 
 
 def test_what_does_not_add_up_is_not_given_out():
     clock = DatabaseClock(datetime(2026, 5, 10, 9, 0, tzinfo=UTC))
     alice = Tenant(10_000_000)
-    Organization.objects.filter(pk=alice.id).update(created_at=clock.now)
+    Organization.objects.filter(pk=alice.organization_id).update(created_at=clock.now)
     call(alice, 5)
     clock.set(datetime(2026, 5, 10, 12, 0, tzinfo=UTC))
     roll_up()
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.id])
-    page = browser(alice).get("/billing/statements/2026-05.csv", follow=True)
+        cursor.execute(
+            "UPDATE billing_usagehour SET charged = charged + 1 WHERE wallet_id = %s", [alice.organization_id]
+        )
+    page = alice.client.get("/billing/statements/2026-05.csv", follow=True)
     assert "The figures of 2026-05 are being checked: its statement cannot be given out now." in text(page)
 
 
 def test_charlies_statement_has_nothing_of_ours(alice: Tenant, client: Client):
     month = f"{datetime.now(UTC):%Y-%m}"
-    charlie = browser(Tenant(5), "owner", "charlie@example.org")
+    charlie = Tenant(5, email="charlie@example.org").client
     before = Entry.objects.count()
     table = charlie.get(f"/billing/statements/{month}.csv").content.decode()
     assert "10000000" not in table

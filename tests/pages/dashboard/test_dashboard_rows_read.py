@@ -16,15 +16,16 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Organization
+from accounts.services import add_member, create_user
 from benchmarks.books import DAYS, FILL, METERS, TABLES, WALLETS, Size, make_tenants
 from benchmarks.stack import RICH_MICRO
 from billing.models import Usage
 from billing.oversight import verifier
 from billing.usage import rollups
 from billing.usage.receipts import generation_id
-from tests.kit.books import Tenant
 from tests.kit.catalogs import make_route
-from tests.kit.dashboard import logged_in, member
+from tests.kit.dashboard import logged_in
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -61,7 +62,7 @@ def large(db: None) -> UUID:
     make_route()
     first = Tenant(RICH_MICRO)
     raw = connection.connection
-    make_tenants(raw, first.id, SIZE, settings.KEY_PEPPER)
+    make_tenants(raw, first.organization_id, SIZE, settings.KEY_PEPPER)
     with connection.cursor() as cursor:
         cursor.execute("SELECT id FROM bench_tenant WHERE t = 1")
         [organization_id] = cursor.fetchone()
@@ -79,7 +80,9 @@ def large(db: None) -> UUID:
 
 @pytest.fixture
 def owner(large: UUID) -> Client:
-    return logged_in(member(large, "owner"))
+    user = create_user("owner@example.org")
+    add_member(Organization.objects.get(pk=large), user, "owner")
+    return logged_in(user)
 
 
 def addresses(organization_id: UUID) -> Iterator[str]:

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from accounts import team
 from accounts.models import Invitation, Membership, User
 from quantized.dashboard.team import ROLES
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, text
+from tests.kit.dashboard import text
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -20,13 +20,13 @@ HANNAH = "hannah@example.org"
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
 def owner(alice: Tenant) -> Client:
-    return browser(alice, "owner", "alice@example.org")
+    return alice.client
 
 
 def membership(email: str) -> Membership:
@@ -38,7 +38,7 @@ def roles() -> dict[str, str]:
 
 
 def invited(alice: Tenant, role: str = "viewer", email: str = HANNAH) -> Invitation:
-    return team.invite(Membership.objects.get(organization_id=alice.id, role="owner"), email, role)
+    return team.invite(Membership.objects.get(organization_id=alice.organization_id, role="owner"), email, role)
 
 
 def test_every_role_is_explained():
@@ -91,7 +91,7 @@ def test_an_invitation_is_sent_again_and_revoked(alice: Tenant, owner: Client, d
 
 
 def test_a_role_is_changed(alice: Tenant, owner: Client):
-    browser(alice, "viewer", "bob@example.org")
+    alice.member("viewer", "bob@example.org")
     bob = membership("bob@example.org")
     assert "Change role bob@example.org" in text(owner.get(f"/team/{bob.pk}"))
     page = owner.post(f"/team/{bob.pk}", {"role": "admin"}, follow=True)
@@ -102,7 +102,7 @@ def test_a_role_is_changed(alice: Tenant, owner: Client):
 
 
 def test_a_member_is_removed_after_one_question(alice: Tenant, owner: Client):
-    bob_browser = browser(alice, "developer", "bob@example.org")
+    bob_browser = alice.member("developer", "bob@example.org").client
     bob = membership("bob@example.org")
     assert "Remove bob@example.org?" in text(owner.get(f"/team/{bob.pk}/remove"))
     assert roles()["bob@example.org"] == "developer"
@@ -121,8 +121,8 @@ def test_the_last_owner_stays_one(alice: Tenant, owner: Client):
 
 
 def test_everybody_else_leaves_when_they_like(alice: Tenant, owner: Client):
-    bob = browser(alice, "viewer", "bob@example.org")
-    assert "Leave Tenant" in text(bob.get("/team/leave"))
+    bob = alice.member("viewer", "bob@example.org").client
+    assert "Leave Alice &amp; Co" in text(bob.get("/team/leave"))
     page = bob.post("/team/leave", follow=True)
     assert "You belong to no organization yet" in text(page)
     assert roles() == {"alice@example.org": "owner"}
@@ -134,7 +134,7 @@ def test_everybody_else_leaves_when_they_like(alice: Tenant, owner: Client):
 @pytest.mark.parametrize("role", ["developer", "billing", "viewer"])
 def test_others_see_the_team_and_cannot_change_it(role: str, alice: Tenant, owner: Client):
     invitation = invited(alice)
-    member = browser(alice, role, "bob@example.org")
+    member = alice.member(role, "bob@example.org").client
     before = (roles(), list(Invitation.objects.values()))
     page = text(member.get("/team"))
     assert "alice@example.org" in page
@@ -154,7 +154,7 @@ def test_others_see_the_team_and_cannot_change_it(role: str, alice: Tenant, owne
 
 def test_an_admin_leaves_owners_alone_and_makes_none(alice: Tenant, owner: Client):
     invitation = invited(alice, "owner")
-    admin = browser(alice, "admin", "adam@example.org")
+    admin = alice.member("admin", "adam@example.org").client
     boss, adam = membership("alice@example.org").pk, membership("adam@example.org").pk
     before = (roles(), list(Invitation.objects.values()))
     page = admin.get("/team").content.decode()
@@ -175,8 +175,8 @@ def test_an_admin_leaves_owners_alone_and_makes_none(alice: Tenant, owner: Clien
 
 def test_charlie_finds_nobody_of_ours_and_changes_nothing(alice: Tenant, owner: Client, client: Client):
     invitation = invited(alice)
-    browser(alice, "viewer", "bob@example.org")
-    charlie = browser(Tenant(5), "owner", "charlie@example.org")
+    alice.member("viewer", "bob@example.org")
+    charlie = Tenant(5, email="charlie@example.org").client
     before = (roles(), list(Invitation.objects.values()))
     bob = membership("bob@example.org").pk
     for address in (
@@ -206,7 +206,7 @@ def test_thirty_members_and_invitations_cost_the_queries_of_one(alice: Tenant, o
 
     before = queries()
     for number in range(30):
-        browser(alice, "viewer", f"member-{number}@example.org")
+        alice.member("viewer", f"member-{number}@example.org")
         invited(alice, email=f"invited-{number}@example.org")
     assert User.objects.count() >= 31
     assert queries() == before <= 10

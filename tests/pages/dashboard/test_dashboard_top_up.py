@@ -13,10 +13,10 @@ from accounts.models import LogInThrottle
 from billing.credits import accounts, vouchers
 from billing.models import Entry, Payment, VoucherBatch
 from quantized.dashboard.paying import STATES
-from tests.kit.books import Tenant
-from tests.kit.dashboard import browser, text
+from tests.kit.dashboard import text
 from tests.kit.stripe import Buyer, buyer, receive, stripe
 from tests.kit.stripe_server import StripeServer
+from tests.kit.tenants import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -27,13 +27,13 @@ OTHERS = ("developer", "viewer")
 
 
 @pytest.fixture
-def alice() -> Tenant:
-    return Tenant(10_000_000)
+def credits_micro() -> int:
+    return 10_000_000
 
 
 @pytest.fixture
 def owner(buyer: Buyer) -> Client:
-    return browser(buyer, "owner", "alice@example.org")
+    return buyer.member("owner", "alice@example.org").client
 
 
 def code(**rules: Any) -> str:
@@ -63,7 +63,7 @@ def test_a_chosen_amount_leads_to_stripes_page_and_back_here(owner: Client, buye
     payment = Payment.objects.get()
     session = stripe.sessions[str(payment.session_id)]
     assert (answer.status_code, answer.headers["location"]) == (302, session["url"])
-    assert (payment.amount_cents, payment.organization_id) == (2_500, buyer.id)
+    assert (payment.amount_cents, payment.organization_id) == (2_500, buyer.organization_id)
     assert stripe.intent_data[session["id"]]["setup_future_usage"] == "off_session"
     assert session["success_url"] == f"http://localhost:8000/billing?payment={payment.pk}"
 
@@ -158,7 +158,7 @@ def test_this_page_alone_may_lead_to_stripes(owner: Client, buyer: Buyer, stripe
     assert f"form-action 'self' {stripe.origin} https://checkout.stripe.com;" in allowed
     settings.STRIPE_BASE_URL = "https://api.stripe.com"
     assert "form-action 'self' https://checkout.stripe.com;" in owner.get("/billing").headers["content-security-policy"]
-    for page in (owner.get("/team"), browser(buyer, "viewer").get("/billing")):
+    for page in (owner.get("/team"), buyer.member("viewer").client.get("/billing")):
         assert "form-action 'self';" in page.headers["content-security-policy"]
     settings.STRIPE_SECRET_KEY = ""
     assert "form-action 'self';" in owner.get("/billing").headers["content-security-policy"]
@@ -176,7 +176,7 @@ def test_without_stripe_there_are_vouchers_and_somebody_to_ask(
     contact: str, shown: str, alice: Tenant, settings: Settings
 ):
     settings.OPERATOR_CONTACT = contact
-    page = browser(alice).get("/billing")
+    page = alice.client.get("/billing")
     assert "Credits are not sold by card here. Redeem a voucher, or ask" in text(page)
     assert shown in page.content.decode()
     assert "Go to payment" not in text(page)
@@ -186,14 +186,14 @@ def test_without_stripe_there_are_vouchers_and_somebody_to_ask(
 
 
 def test_a_voucher_is_redeemed(alice: Tenant):
-    page = browser(alice).post("/billing/voucher", {"code": code()}, follow=True)
+    page = alice.client.post("/billing/voucher", {"code": code()}, follow=True)
     assert "0.5 credits came in." in text(page)
     assert "Balance 10.5 credits" in text(page)
     assert moves(alice)[-1] == ("grant", WORTH)
 
 
 def test_credits_that_expire_are_listed_with_what_is_left(alice: Tenant):
-    owner = browser(alice)
+    owner = alice.client
     assert "None of yours do." in text(owner.get("/billing"))
     page = text(owner.post("/billing/voucher", {"code": code(credit_days=30)}, follow=True))
     assert "0.5 credits came in, good until" in page
@@ -203,7 +203,7 @@ def test_credits_that_expire_are_listed_with_what_is_left(alice: Tenant):
 
 def bad_codes() -> list[tuple[str, str]]:
     used, cancelled, late = code(), code(), code(redeem_until=datetime.now(UTC) + timedelta(days=1))
-    vouchers.redeem(Tenant(1).id, used, browser_user())
+    vouchers.redeem(Tenant(1).organization_id, used, browser_user())
     vouchers.cancel_batch(VoucherBatch.objects.order_by("pk")[1].pk)
     VoucherBatch.objects.filter(redeem_until__isnull=False).update(redeem_until=datetime(2026, 1, 2, tzinfo=UTC))
     return [
@@ -217,12 +217,12 @@ def bad_codes() -> list[tuple[str, str]]:
 
 
 def browser_user() -> int:
-    client = browser(Tenant(1))
+    client = Tenant(1).client
     return int(client.session["_auth_user_id"])
 
 
 def test_every_refusal_is_a_sentence_beside_the_field(alice: Tenant):
-    member = browser(alice)
+    member = alice.client
     for given, says in bad_codes():
         page = member.post("/billing/voucher", {"code": given})
         assert (page.status_code, says in text(page)) == (422, True), says
@@ -232,7 +232,7 @@ def test_every_refusal_is_a_sentence_beside_the_field(alice: Tenant):
 
 
 def test_one_of_a_kind_and_too_many_tries_are_told(alice: Tenant):
-    member = browser(alice)
+    member = alice.client
     _, codes = vouchers.create_batch("One", 2, WORTH, created_by="carol", once_per_organization=True)
     assert member.post("/billing/voucher", {"code": codes[0]}).status_code == 302
     assert "one is all it may." in text(member.post("/billing/voucher", {"code": codes[1]}))
@@ -253,7 +253,7 @@ def test_the_pages_payers_are_the_services():
 
 @pytest.mark.parametrize("role", OTHERS)
 def test_others_see_and_cannot_act(role: str, buyer: Buyer):
-    member = browser(buyer, role)
+    member = buyer.member(role).client
     page = text(member.get("/billing"))
     assert "Ask one of yours." in page
     assert "Go to payment" not in page
@@ -266,7 +266,7 @@ def test_others_see_and_cannot_act(role: str, buyer: Buyer):
 
 @pytest.mark.parametrize("role", PAYERS)
 def test_payers_act(role: str, buyer: Buyer):
-    member = browser(buyer, role)
+    member = buyer.member(role).client
     assert member.post("/billing/top-up", {"amount": "10"}).status_code == 302
     assert member.post("/billing/voucher", {"code": code()}).status_code == 302
     assert moves(buyer) == [("grant", WORTH)]
@@ -274,7 +274,7 @@ def test_payers_act(role: str, buyer: Buyer):
 
 def test_charlie_finds_no_payment_of_ours_and_changes_nothing(buyer: Buyer, client: Client):
     payment = buyer.start()
-    charlie = browser(Tenant(5), "owner", "charlie@example.org")
+    charlie = Tenant(5, email="charlie@example.org").client
     before = (list(Payment.objects.values()), Entry.objects.count())
     assert charlie.get(f"/billing/payment/{payment.pk}").status_code == 404
     assert charlie.get(f"/billing/payment/{uuid4()}").status_code == 404

@@ -3,10 +3,10 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from completions.catalog.loader import _usable
+from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
-from tests.kit.cast import make_cast
-from tests.kit.catalogs import make_price, make_route
+from tests.kit.catalogs import MINI, make_price, make_route
+from tests.kit.tenants import make_cast
 
 # WhiteNoise warns of the directory that `collectstatic` makes in production.
 pytestmark = pytest.mark.filterwarnings("ignore:No directory at")
@@ -51,7 +51,9 @@ def test_what_becomes_of_a_stream_without_its_client_is_set(operator):
     assert "Select a valid choice" in change(operator, provider, when_client_leaves="whatever")
     change(operator, provider, when_client_leaves="drain")
     assert Provider.objects.get().when_client_leaves == "drain"
-    assert _usable(Provider.objects.get()).is_drained is True
+    make_route(MINI, provider)
+    [route] = load_catalog().models[MINI].routes
+    assert route.provider.is_drained is True
 
 
 def test_a_secret_is_never_shown_again(operator):
@@ -147,7 +149,7 @@ def test_a_models_id_stays_as_it_is(operator):
 def test_charlie_sees_no_provider_and_changes_none():
     provider = own_provider()
     client = Client()
-    client.force_login(make_cast().charlie)
+    client.force_login(make_cast().charlie.user)
     for name in ("provider", "model", "route"):
         assert client.get(reverse(f"admin:completions_{name}_changelist")).status_code == 302
     change(client, provider, name="stolen", secret="another value")

@@ -9,14 +9,14 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Organization, User
 from billing.models import Entry, Operation, Wallet
-from tests.kit.cast import Cast, make_cast
+from tests.kit.tenants import Cast
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def cast() -> Cast:
-    return make_cast()
+def credits_micro() -> int:
+    return 0
 
 
 def logged_in(user: User) -> Client:
@@ -36,7 +36,7 @@ def emil() -> Client:
 
 
 def act_url(cast: Cast, kind: str) -> str:
-    return reverse(f"admin:organization_{kind}", args=[cast.organization.pk])
+    return reverse(f"admin:organization_{kind}", args=[cast.alice.organization_id])
 
 
 def shown(page) -> str:
@@ -51,7 +51,7 @@ def open_form(client: Client, cast: Cast, kind: str) -> dict[str, str]:
 
 
 def wallet(cast: Cast) -> Wallet:
-    return Wallet.objects.get(pk=cast.organization.pk)
+    return Wallet.objects.get(pk=cast.alice.organization_id)
 
 
 def test_a_grant_is_shown_in_words_before_it_happens(dora, cast):
@@ -125,7 +125,7 @@ def test_a_time_that_has_passed_is_refused_beside_its_field(dora, cast):
 def test_other_acts_change_the_account(dora, cast, kind, amount, what):
     form = open_form(dora, cast, kind) | ({"amount": amount} if amount else {}) | {"confirmed": "1"}
     assert dora.post(act_url(cast, kind), form).status_code == 302
-    assert what(Wallet.objects.select_related("organization").get(pk=cast.organization.pk))
+    assert what(Wallet.objects.select_related("organization").get(pk=cast.alice.organization_id))
     assert AuditEntry.objects.get().action == f"account.{kind}"
 
 
@@ -164,20 +164,20 @@ def test_who_asked_may_take_it_back(dora, cast):
 
 
 def test_suspending_in_the_list_is_audited(dora, cast):
-    data = {"action": "suspend", "_selected_action": [str(cast.organization.pk)]}
+    data = {"action": "suspend", "_selected_action": [str(cast.alice.organization_id)]}
     dora.post(reverse("admin:accounts_organization_changelist"), data)
-    assert Organization.objects.get(pk=cast.organization.pk).status == "suspended"
+    assert Organization.objects.get(pk=cast.alice.organization_id).status == "suspended"
     entry = AuditEntry.objects.get()
     assert (entry.actor, entry.action, entry.organization_id) == (
         "dora@example.com",
         "account.suspend",
-        cast.organization.pk,
+        cast.alice.organization_id,
     )
 
 
 def test_the_account_is_told_on_its_page(dora, cast):
     dora.post(act_url(cast, "grant"), open_form(dora, cast, "grant") | {"amount": "1234.5", "confirmed": "1"})
-    page = shown(dora.get(reverse("admin:accounts_organization_change", args=[cast.organization.pk])))
+    page = shown(dora.get(reverse("admin:accounts_organization_change", args=[cast.alice.organization_id])))
     assert "+1,234.5" in page
     for act in ("Grant credits", "Deduct credits", "Set the overdraft", "Suspend", "Make unlimited"):
         assert act in page
@@ -195,7 +195,7 @@ def faye(cast) -> Client:
 
 def test_staff_without_the_permission_get_403_and_no_buttons(dora, faye, cast):
     dora.post(act_url(cast, "unlimited"), open_form(dora, cast, "unlimited") | {"confirmed": "1"})
-    page = faye.get(reverse("admin:accounts_organization_change", args=[cast.organization.pk]))
+    page = faye.get(reverse("admin:accounts_organization_change", args=[cast.alice.organization_id]))
     assert page.status_code == 200
     assert 'href="../grant/"' not in page.content.decode()
     form = {"id": "0192f0c0-0000-7000-8000-000000000000", "amount": "1", "reason": "mine", "confirmed": "1"}
@@ -209,7 +209,7 @@ def test_staff_without_the_permission_get_403_and_no_buttons(dora, faye, cast):
 
 def test_charlie_never_sees_it(dora, cast):
     dora.post(act_url(cast, "unlimited"), open_form(dora, cast, "unlimited") | {"confirmed": "1"})
-    charlie = logged_in(cast.charlie)
+    charlie = logged_in(cast.charlie.user)
     form = {"id": "0192f0c0-0000-7000-8000-000000000000", "amount": "1", "reason": "mine", "confirmed": "1"}
     for url in (act_url(cast, "grant"), decide_url(), reverse("admin:index")):
         for answer in (charlie.get(url), charlie.post(url, form | {"decision": "approve"})):

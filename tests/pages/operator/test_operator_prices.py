@@ -12,8 +12,8 @@ from django.urls import reverse
 from accounts.models import AuditEntry, User
 from completions.catalog import price_changes
 from completions.models import PriceChange, Route
-from tests.kit.cast import make_cast
 from tests.kit.catalogs import make_provider, make_route
+from tests.kit.tenants import make_cast
 
 pytestmark = pytest.mark.django_db
 LATER = datetime(2100, 1, 2, 3, 4, tzinfo=UTC)
@@ -138,7 +138,7 @@ def test_staff_without_the_permission_get_403(route):
 
 
 def test_charlie_changes_no_price(route):
-    charlie = logged_in(make_cast().charlie)
+    charlie = logged_in(make_cast().charlie.user)
     form = {"input": "9", "output": "9", "reason": "x", "confirmed": "1"}
     assert charlie.post(url(route), form).status_code in (302, 403)
     assert charlie.post(reverse("admin:provider_test", args=[route.provider_id])).status_code in (302, 403)

@@ -30,10 +30,12 @@ def everything(buyer: Buyer, stripe: StripeServer) -> Buyer:
     """A payment that was spent and then disputed, a lot, an auto top-up and a voucher."""
     payment = buyer.buy()
     do(buyer.settle(buyer.hold(600_000_000), 600_000_000))
-    auto_top_up.enable(buyer.id, threshold_micro=1, amount_cents=500, monthly_max_cents=500, user_id=buyer.user.pk)
+    auto_top_up.enable(
+        buyer.organization_id, threshold_micro=1, amount_cents=500, monthly_max_cents=500, user_id=buyer.user.pk
+    )
     receive(*stripe.dispute(str(payment.payment_intent)))
     end = datetime(2030, 1, 1, tzinfo=UTC)
-    accounts.grant(buyer.id, 5, actor="carol", reason="welcome", expires_at=end)
+    accounts.grant(buyer.organization_id, 5, actor="carol", reason="welcome", expires_at=end)
     vouchers.create_batch("Spring", 1, 10, created_by="carol")
     return buyer
 
