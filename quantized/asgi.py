@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 import msgspec
@@ -13,7 +13,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 django_lane = get_asgi_application()  # before our own imports: it makes Django's apps ready
 
-from completions.dialects import DIALECTS  # noqa: E402
+from completions.dialects import DIALECTS, Dialect  # noqa: E402
 from completions.errors import GatewayError  # noqa: E402
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
 from quantized.lean import LeanHandler, send_response  # noqa: E402
@@ -45,19 +45,17 @@ async def ordinary_lane(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Application:
-    def __init__(self) -> None:
-        self.lean_lane = LeanHandler()
+    """`dialects` are what the model API speaks, by address."""
+
+    def __init__(self, dialects: Mapping[str, Dialect] = DIALECTS) -> None:
+        lean_lane = LeanHandler(dialects)
+        self._lanes: dict[str, Lane] = {**HEALTH, **dict.fromkeys(dialects, lean_lane)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
         elif scope["type"] == "http":
-            await self.lane(scope["path"])(scope, receive, send)
-
-    def lane(self, path: str) -> Lane:
-        if path in DIALECTS:
-            return self.lean_lane
-        return HEALTH.get(path, ordinary_lane)
+            await self._lanes.get(scope["path"], ordinary_lane)(scope, receive, send)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from completions.api.border import error_response
-from completions.dialects import DIALECTS, OPENAI_CHAT
+from completions.dialects import OPENAI_CHAT, Dialect
 from completions.errors import GatewayError, RequestTimeout, RequestTooLarge
 from quantized.middleware import RequestIdMiddleware
 
@@ -61,9 +61,9 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-def refusal(scope: Scope, error: GatewayError) -> HttpResponse:
+def refusal(scope: Scope, error: GatewayError, dialect: Dialect = OPENAI_CHAT) -> HttpResponse:
     """The answer to a request whose body was not read to its end."""
-    response = error_response(error, DIALECTS.get(scope["path"], OPENAI_CHAT))
+    response = error_response(error, dialect)
     if isinstance(error, RequestTimeout):
         response["connection"] = "close"  # what comes later would be taken for the next request
     return cast(HttpResponse, RequestIdMiddleware(lambda _: response)(ASGIRequest(scope, BytesIO())))

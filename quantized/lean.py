@@ -2,22 +2,23 @@
 
 Left out, and measured in docs/adr/0003: a thread pool per request, sync signal receivers, closing
 the response in a thread, a second task per request that listens for a disconnect (a stream's view
-listens itself), and the dashboard's middleware. Kept: Django's request, URL map, views, responses
-and its last-chance error handling. The map is asked once for each address of this lane.
+listens itself), the dashboard's middleware, and the URL map: the table of dialects says which view an
+address has. Kept: Django's request, views, responses and its last-chance error handling.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, cast
 
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import ResolverMatch, resolve
 
 from completions.api.base import EventStream, WholeAnswer
+from completions.api.calls import CallView
+from completions.dialects import Dialect
 from completions.errors import GatewayError
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware
@@ -63,11 +64,18 @@ def meta_name(header: bytes) -> str | None:
 
 
 class LeanHandler(ASGIHandler):
+    """Serves the addresses of `dialects`."""
+
+    def __init__(self, dialects: Mapping[str, Dialect]) -> None:
+        self._dialects = dialects
+        self._views = {path: CallView.as_view(dialect=dialect) for path, dialect in dialects.items()}
+        super().__init__()
+
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(viewed))  # type: ignore[arg-type]
+        self._middleware_chain = RequestIdMiddleware(convert_exception_to_response(self._viewed))  # type: ignore[arg-type]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         try:
@@ -75,7 +83,7 @@ class LeanHandler(ASGIHandler):
         except ClientLeft:
             return
         except GatewayError as error:
-            return await send_response(refusal(scope, error), send)
+            return await send_response(refusal(scope, error, self._dialects[scope["path"]]), send)
         request = LeanRequest(scope, body, receive)
         # Not get_response_async: it would log every 4xx from a thread.
         response = await self.respond(request)
@@ -86,16 +94,8 @@ class LeanHandler(ASGIHandler):
     async def respond(self, request: ASGIRequest) -> HttpResponseBase:
         return await cast(Awaitable[HttpResponseBase], self._middleware_chain(request))
 
-
-async def viewed(request: ASGIRequest) -> HttpResponseBase:
-    match = request.resolver_match = view_at(request.path_info)
-    return await cast(Awaitable[HttpResponseBase], match.func(request, *match.args, **match.kwargs))
-
-
-@cache
-def view_at(path: str) -> ResolverMatch:
-    """Asked for the addresses of the dialects alone (quantized/asgi.py)."""
-    return resolve(path)
+    async def _viewed(self, request: ASGIRequest) -> HttpResponseBase:
+        return await cast(Awaitable[HttpResponseBase], self._views[request.path_info](request))
 
 
 async def send_response(response: HttpResponseBase, send: Send) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from accounts import keys
 from benchmarks.upstream import ANTHROPIC, OPENROUTER, chunk, event
 from billing.ledger.commands import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
+from completions.dialects import DIALECTS, Dialect
 from completions.routes import Catalog, ModelCard, Provider, Route
 from completions.upstream.request import UpstreamRequest
 from quantized.asgi import Application
@@ -115,10 +116,10 @@ def outcome(command: AnyCommand) -> Outcome:
 class World:
     """One server process's runtime, with one key that may do everything."""
 
-    def __init__(self, *routes: Route) -> None:
+    def __init__(self, *routes: Route, dialects: Mapping[str, Dialect] = DIALECTS) -> None:
         self.upstream = PlayedUpstream()
         self.wire = PlayedWire()
-        self.application = Application()
+        self.application = Application(dialects)
         self.key = keys.mint()
         played: dict[str, Any] = {"wire": self.wire, "upstream": self.upstream, "reader": self}
         self.runtime = Runtime(**played)
@@ -181,12 +182,12 @@ class World:
         self.wire.commands.clear()
 
 
-def in_world(work: Callable[[World], Awaitable[T]], *routes: Route) -> T:
+def in_world(work: Callable[[World], Awaitable[T]], *routes: Route, dialects: Mapping[str, Dialect] = DIALECTS) -> T:
     """What `work` returns, on an event loop of its own. Without routes there are OpenRouter's for MODEL and
     Anthropic's for CLAUDE."""
 
     async def run() -> T:
-        world = World(*routes)
+        world = World(*routes, dialects=dialects)
         await world.runtime.writer.start()
         try:
             return await work(world)
