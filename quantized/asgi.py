@@ -13,7 +13,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "quantized.settings")
 django_lane = get_asgi_application()  # before our own imports: it makes Django's apps ready
 
-from completions.dialects import DIALECTS, Dialect  # noqa: E402
+from completions.dialects import DIALECTS  # noqa: E402
+from completions.dialects.base import Dialect  # noqa: E402
 from completions.errors import GatewayError  # noqa: E402
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal, replayed  # noqa: E402
 from quantized.lean import LeanHandler, send_response  # noqa: E402

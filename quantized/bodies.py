@@ -10,7 +10,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 
 from completions.api.border import error_response
-from completions.dialects import OPENAI_CHAT, Dialect
+from completions.dialects import OPENAI_CHAT
+from completions.dialects.base import Dialect
 from completions.errors import GatewayError, RequestTimeout, RequestTooLarge
 from quantized.middleware import RequestIdMiddleware
 

@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 
 from completions.api.base import EventStream, WholeAnswer
 from completions.api.calls import CallView
-from completions.dialects import Dialect
+from completions.dialects.base import Dialect
 from completions.errors import GatewayError
 from quantized.bodies import ClientLeft, Receive, Scope, Send, read_body, refusal
 from quantized.middleware import RequestIdMiddleware

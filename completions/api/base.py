@@ -13,7 +13,8 @@ from accounts.callers import Principal
 from accounts.principals import Directory
 from completions.calls.gateway import Gateway
 from completions.calls.sinks import Streamed
-from completions.dialects import OPENAI_CHAT, Dialect
+from completions.dialects import OPENAI_CHAT
+from completions.dialects.base import Dialect
 
 STREAM_HEADERS = {
     "cache-control": "no-cache, no-transform",

@@ -10,7 +10,8 @@ from rest_framework import exceptions as drf
 
 from accounts.callers import Forbidden, TooManyAttempts, Unauthenticated
 from common.postgres import DatabaseUnavailable
-from completions.dialects import OPENAI_CHAT, Dialect
+from completions.dialects import OPENAI_CHAT
+from completions.dialects.base import Dialect
 from completions.errors import (
     AuthenticationFailed,
     ExpiredApiKey,

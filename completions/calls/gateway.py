@@ -16,6 +16,7 @@ from billing.ledger.commands import Settled
 from billing.ledger.writer import Writer
 from completions import errors
 from completions.ask import Ask
+from completions.calls import failures
 from completions.calls.attempts import Attempts
 from completions.calls.call import Call
 from completions.calls.circuits import Circuits
@@ -86,7 +87,12 @@ class Gateway:
         self.metrics.open_streams += call.ask.stream
         try:
             await self._attempts.run(call, sink)
-            sink.end(await self._settlement.close(call))
+            settled = await self._settlement.close(call)
+            try:
+                sink.end(settled)
+            except Exception as error:  # a fault of a writer of ours: its client must not wait for ever
+                call.failure = failures.of_exception(error)
+                sink.end(None)
         finally:
             self.metrics.open_streams -= call.ask.stream
 

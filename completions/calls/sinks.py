@@ -22,7 +22,7 @@ from completions.upstream.failure import UpstreamFailure
 class Sink(Protocol):
     """One client's side of a call."""
 
-    call: Call | None  # from `begin` on
+    call: Call  # from `begin` on
 
     @property
     def is_wanted(self) -> bool:
@@ -80,7 +80,7 @@ def error_of(call: Call, failure: UpstreamFailure) -> GatewayError:
 class Whole:
     """See `Sink`. A client who leaves changes nothing: the call runs to its end."""
 
-    call: Call | None = None
+    call: Call
     is_wanted = True
     is_open = False
     is_full = False
@@ -101,7 +101,6 @@ class Whole:
         await asyncio.shield(self._ended)
 
     def put(self, progress: Progress) -> None:
-        assert self.call is not None
         self.call.written = [self._writer.piece(progress)]
 
     async def room(self) -> None:
@@ -112,7 +111,6 @@ class Whole:
 
     def end(self, settled: Settled | None) -> None:
         call = self.call
-        assert call is not None
         if call.failure is not None:
             self._ended.set_exception(error_of(call, call.failure))
             return
@@ -125,7 +123,7 @@ class Streamed:
     """See `Sink`. The status waits for the first real event, for a while. A client who leaves ends the call, unless the
     answer is wanted by its Idempotency-Key, or, for a while, its provider bills it in full anyway."""
 
-    call: Call | None = None
+    call: Call
     buffer: ClientBuffer
     media_type: str
     _writer: AnswerWriter
@@ -159,7 +157,7 @@ class Streamed:
 
     @property
     def is_wanted(self) -> bool:
-        return not self._has_left or (self.call is not None and self.call.claim is not None)
+        return not self._has_left or self.call.claim is not None
 
     @property
     def is_open(self) -> bool:
@@ -174,7 +172,6 @@ class Streamed:
             self._opened.set_result(None)
         piece = self._writer.piece(progress)
         self.buffer.put(piece)
-        assert self.call is not None
         if self.call.claim is not None:
             self.call.written.append(piece)
 
@@ -190,7 +187,6 @@ class Streamed:
     def end(self, settled: Settled | None) -> None:
         """The last words: the error, or the usage if asked for and the end mark; nothing to a client who left."""
         call = self.call
-        assert call is not None
         if call.failure is not None and not self._opened.done():
             self._opened.set_exception(error_of(call, call.failure))
         elif call.failure is not None:
@@ -212,7 +208,7 @@ class Streamed:
         if self._has_left or self._is_shielded:
             return
         self._has_left = True
-        if self._task is None or self.call is None:
+        if self._task is None:
             return
         self.buffer.abandon()
         if self.is_wanted:

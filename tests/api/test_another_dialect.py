@@ -1,5 +1,6 @@
 """A dialect is one record: one that the house has never heard of gets the whole pipeline, in its own words."""
 
+import asyncio
 import json
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from billing.ledger.commands import Refused, Reserve, Settle, Void
 from completions.api.calls import fingerprint
 from completions.dialects import DIALECTS, OPENAI_CHAT
+from completions.dialects.base import Charge
 from tests.kit import MODEL
 from tests.kit.calls import PATH, Answer
-from tests.kit.shouting import Shouting
+from tests.kit.shouting import Shouting, ShoutWriter
 from tests.kit.world import BALANCE_MICRO, CLAUDE, World, claude_stream, in_world, openrouter_stream
 
 SHOUTING = Shouting()
@@ -74,6 +76,27 @@ def test_a_provider_that_fails_is_told_in_its_words_before_and_after_the_first_b
         world.upstream.streams(openrouter_stream(3)[:2])
         answer = await shout(world, along=True)
         assert answer.body == b" CAPITAL\nNO MORE!"
+        assert isinstance(world.wire.commands[-1], Settle)
+
+    in_world(work, dialects=BOTH)
+
+
+@pytest.mark.parametrize(
+    ("along", "status", "body"), [(False, 500, b"NO! INTERNAL_ERROR: "), (True, 200, b"\nNO MORE!")]
+)
+def test_a_writer_that_fails_at_the_end_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, along: bool, status: int, body: bytes
+) -> None:
+    def end(_self: ShoutWriter, _charge: Charge) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ShoutWriter, "end", end)
+
+    async def work(world: World) -> None:
+        if along:
+            world.upstream.streams(openrouter_stream(3))
+        answer = await asyncio.wait_for(shout(world, along=along), 5)
+        assert (answer.status, body in answer.body) == (status, True)
         assert isinstance(world.wire.commands[-1], Settle)
 
     in_world(work, dialects=BOTH)

@@ -22,7 +22,8 @@ import msgspec
 from accounts import keys
 from benchmarks.upstream import ANTHROPIC, OPENROUTER, chunk, event
 from billing.ledger.commands import AnyCommand, Done, Held, Outcome, Reserve, Settle, Settled
-from completions.dialects import DIALECTS, Dialect
+from completions.dialects import DIALECTS
+from completions.dialects.base import Dialect
 from completions.routes import Catalog, ModelCard, Provider, Route
 from completions.upstream.request import UpstreamRequest
 from quantized.asgi import Application
