@@ -14,14 +14,12 @@ from billing.ledger.wire import Wire
 
 
 class Parking:
-    """`wallets` are those that were locked when last looked at, each with what waits for it."""
+    """`wallets` are those that were locked when last looked at, each with what waits for it: `parked` in all."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.wallets: dict[UUID, list[Submission]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self.wallets.values()))
+        self.parked = 0
 
     def submissions(self) -> list[Submission]:
         return [submission for waiting in self.wallets.values() for submission in waiting]
@@ -36,9 +34,11 @@ class Parking:
     def park(self, submission: Submission) -> bool:
         """Put it aside if its wallet is one of `wallets`; whether it was."""
         waiting = self.wallets.get(submission.command.wallet_id)
-        if waiting is not None:
-            waiting.append(submission)
-        return waiting is not None
+        if waiting is None:
+            return False
+        waiting.append(submission)
+        self.parked += 1
+        return True
 
     async def take_free(self) -> list[Submission]:
         """Look again; what waits for wallets that are free by now, each wallet's in its old order."""
@@ -46,7 +46,9 @@ class Parking:
         if locked is None:
             return []
         free = self.wallets.keys() - locked
-        return [submission for wallet_id in free for submission in self.wallets.pop(wallet_id)]
+        submissions = [submission for wallet_id in free for submission in self.wallets.pop(wallet_id)]
+        self.parked -= len(submissions)
+        return submissions
 
     async def _locked(self, wallet_ids: set[UUID]) -> set[UUID] | None:
         """None: the database could not be asked."""

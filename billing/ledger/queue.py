@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -27,34 +27,28 @@ class Submission(msgspec.Struct, eq=False):
             self.outcome.exception()  # nobody may be awaiting a settlement, and asyncio would complain of that
 
 
-class Queue:
+class Queue(deque[Submission]):
     """First in, first out. It has no limit of its own: what a call has spent must always be taken.
 
     `ready` is set while there is something to take. Who sets it by hand makes the taker look up once, for nothing.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Submission] = deque()
+        super().__init__()
         self.ready = asyncio.Event()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __iter__(self) -> Iterator[Submission]:
-        return iter(self._waiting)
-
     def put(self, submission: Submission) -> None:
-        self._waiting.append(submission)
+        self.append(submission)
         self.ready.set()
 
     def put_first(self, submissions: Sequence[Submission]) -> None:
         """Before all that wait, in the order given."""
-        self._waiting.extendleft(reversed(submissions))
+        self.extendleft(reversed(submissions))
         self.ready.set()
 
     def take(self, count_max: int) -> list[Submission]:
         """The first `count_max`, or as many as there are."""
-        taken = [self._waiting.popleft() for _ in range(min(count_max, len(self._waiting)))]
-        if not self._waiting:
+        taken = [self.popleft() for _ in range(min(count_max, len(self)))]
+        if not self:
             self.ready.clear()
         return taken

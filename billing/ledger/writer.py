@@ -64,7 +64,7 @@ class Writer:
     @property
     def queue_length(self) -> int:
         """Commands that wait, parked ones too, without the batch that is being committed."""
-        return len(self._queue) + len(self._parking)
+        return len(self._queue) + self._parking.parked
 
     @property
     def connected(self) -> bool:

@@ -96,7 +96,7 @@ def needs(chat: Chat) -> list[tuple[str, str]]:
     found += [
         (_OUTPUT_CAPABILITY[word], "modalities") for word in chat.fields.modalities or () if word in _OUTPUT_CAPABILITY
     ]
-    found += _message_needs(chat.messages)
+    found += _message_needs(chat.fields.messages)
     return found
 
 

@@ -40,7 +40,7 @@ AUDIO_BYTES_PER_TOKEN = {"wav": 250, "mp3": 60}
 
 def estimate_prompt_tokens(chat: Chat) -> int:
     """An upper estimate of what the provider will count as `prompt_tokens`."""
-    return REQUEST_TOKENS + sum(map(_message_tokens, chat.messages)) + _tool_tokens(chat) + _schema_tokens(chat)
+    return REQUEST_TOKENS + sum(map(_message_tokens, chat.fields.messages)) + _tool_tokens(chat) + _schema_tokens(chat)
 
 
 def estimate_completion_tokens(text_bytes: int) -> int:

@@ -111,7 +111,7 @@ def test_commands_of_a_locked_wallet_are_parked_until_it_is_free(tmp_path: Path)
         batch = await ledger.commit(first, other, second)
         assert [submission.outcome.done() for submission in batch] == [False, True, False]
         assert await ledger.parking.take_free() == []
-        assert len(ledger.parking) == 2
+        assert ledger.parking.parked == 2
         later = await ledger.commit(settle())
         assert ledger.wire.batches[1:] == [[other]], "nothing of a locked wallet is sent"
         ledger.wire.locked_wallets = set()
