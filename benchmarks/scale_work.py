@@ -26,7 +26,7 @@ from benchmarks.scale_told import Job, Page, Told  # noqa: E402
 from billing.models import Usage  # noqa: E402
 from billing.oversight import verifier  # noqa: E402
 from billing.usage import rollups  # noqa: E402
-from billing.usage.receipts import generation_id  # noqa: E402
+from common.ids import generation_id  # noqa: E402
 from completions.reconciliation import abandoned_calls, calls  # noqa: E402
 from quantized.dashboard import urls as dashboard  # noqa: E402
 from quantized.database import Reader  # noqa: E402

@@ -12,8 +12,7 @@ from billing.ledger import rates
 from billing.ledger.models import Entry, Hold
 from billing.pricing.models import CreditRate, Price
 from billing.usage.models import Usage
-
-GENERATION_PREFIX = "gen-"
+from common.ids import hold_id_of
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -52,20 +51,6 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
         corrections=corrections,
         unlimited=hold.wallet.unlimited,
     )
-
-
-def generation_id(hold_id: UUID) -> str:
-    return GENERATION_PREFIX + hold_id.hex
-
-
-def hold_id_of(text: str) -> UUID | None:
-    hex_digits = text.removeprefix(GENERATION_PREFIX)
-    if len(hex_digits) != 32 or hex_digits == text:
-        return None
-    try:
-        return UUID(hex=hex_digits)
-    except ValueError:
-        return None
 
 
 def _status(hold: Hold, usage: Usage | None, corrections: tuple[Any, ...]) -> str:

@@ -15,6 +15,7 @@ from billing.ledger import balances
 from billing.models import Hold, Price, Usage
 from billing.pricing import money
 from billing.usage import receipts
+from common.ids import generation_id
 from common.numbers import plain
 from completions.api import shapes
 from completions.api.documented import QUERY, Caller, Documented, documented
@@ -117,7 +118,7 @@ def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
     charged = (hold.charged or 0) - sum(entry.amount for entry in receipt.corrections)
     remaining = None if receipt.unlimited else receipt.balance
     return shapes.Generation(
-        id=receipts.generation_id(hold.pk),
+        id=generation_id(hold.pk),
         created_at=hold.created_at,
         endpoint=hold.endpoint,
         model=hold.model,

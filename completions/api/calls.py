@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
 from accounts.callers import Principal
+from common.ids import generation_id
 from completions.api.base import AsyncAPIView, EventStream, WholeAnswer, serving
 from completions.api.documented import COMPLETIONS, documented
 from completions.ask import Ask
@@ -56,7 +57,7 @@ class CallView(AsyncAPIView):
     async def replay(self, gateway: Gateway, ask: Ask, stored: StoredAnswer) -> HttpResponseBase:
         body, media_type = await gateway.replay(self.dialect, ask, stored)
         headers = {
-            "x-generation-id": f"gen-{stored.settle.hold_id.hex}",
+            "x-generation-id": generation_id(stored.settle.hold_id),
             PROVIDER_HEADER: stored.provider,
             "idempotent-replayed": "true",
         }

@@ -9,6 +9,7 @@ from uuid import UUID
 from accounts.callers import Principal
 from billing.ledger.commands import Attempt, FailedAttempt
 from billing.pricing import money
+from common.ids import generation_id
 from completions.ask import Ask, Progress, Reported
 from completions.calls.idempotency import Claim
 from completions.calls.limits import Permit
@@ -34,6 +35,7 @@ class Call:
         output_bound: int,
     ) -> None:
         self.hold_id = hold_id
+        self.id = generation_id(hold_id)
         self.principal = principal
         self.ask = ask
         self.routes = routes
@@ -58,10 +60,6 @@ class Call:
         self.output_bytes = 0
         self.finish_reason = ""
         self.billed: money.Usage | None = None  # set by settlement; None when nothing is charged
-
-    @property
-    def id(self) -> str:
-        return f"gen-{self.hold_id.hex}"
 
     @property
     def elapsed_ms(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from accounts.callers import Principal
 from billing.ledger.commands import Settled
 from billing.ledger.writer import Writer
+from common.ids import generation_id
 from completions import errors
 from completions.ask import Ask
 from completions.calls import failures
@@ -102,7 +103,7 @@ class Gateway:
         settled = await self._writer.submit(stored.settle)
         if not isinstance(settled, Settled):
             raise errors.IdempotencyInProgress("The call of this Idempotency-Key has not been closed.")
-        head = Head(f"gen-{stored.settle.hold_id.hex}", stored.model, stored.created, stored.system_fingerprint)
+        head = Head(generation_id(stored.settle.hold_id), stored.model, stored.created, stored.system_fingerprint)
         charge = Charge(stored.settle.receipt.usage, settled.charged, settled.remaining)
         writer = dialect.writer(ask, head, stored.body)
         return writer.end(charge), writer.media_type

@@ -3,8 +3,6 @@
 `open` is the only door to a Call, and a Call the only ticket to a provider.
 """
 
-import os
-import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -13,6 +11,7 @@ from billing.ledger.commands import Held, Refused, Reserve
 from billing.ledger.queue import LedgerUnavailable
 from billing.ledger.writer import Writer
 from billing.pricing.money import CreditRate
+from common.uuid7 import uuid7
 from completions import errors
 from completions.ask import Ask
 from completions.calls import failures
@@ -75,7 +74,7 @@ class Holds:
             routes = self._routes(principal, ask, provider)
             if not any(self._circuits.may_enter(route.provider.name) for route in routes):
                 raise failures.of_open_circuits(self._circuits, routes).error  # spares the ledger a hold
-            hold_id = new_hold_id()
+            hold_id = uuid7()
             permit = await self._admit(principal, ask, hold_id)
             try:
                 call = await self._reserve(principal, ask, routes, hold_id)
@@ -168,13 +167,3 @@ def refused_by_books(refused: Refused, bound: Dearest, tokens_max: int, rate: Cr
         available_micro=available,
         affordable_output_tokens=bound.affordable_tokens(rate.affordable_pico(available), tokens_max),
     )
-
-
-def new_hold_id() -> UUID:
-    """A UUIDv7: unique without asking the database, and in the order of time for its indexes."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (milliseconds << 80) | random
-    value = value & ~(0xF << 76) | (7 << 76)
-    value = value & ~(0x3 << 62) | (2 << 62)
-    return UUID(int=value)

@@ -16,9 +16,10 @@ from billing.models import Entry, Usage
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME
 from billing.usage.browse import CallFilter, Outcome, Position, calls, position
-from billing.usage.receipts import Receipt, generation_id, hold_id_of, receipt
+from billing.usage.receipts import Receipt, receipt
 from billing.usage.report import day_start
 from common.checks import as_uuid
+from common.ids import generation_id, hold_id_of
 from completions.catalog.loader import load_catalog
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, show

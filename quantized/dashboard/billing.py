@@ -17,8 +17,8 @@ from billing.models import Entry, Payment
 from billing.payments import checkout
 from billing.payments.stripe_api import PaymentError
 from billing.usage.browse import Kinds, entries, put_in
-from billing.usage.receipts import generation_id
 from common.checks import BIGINT_MAX
+from common.ids import generation_id
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, require_payer, show, user_of
 from quantized.dashboard.paying import (

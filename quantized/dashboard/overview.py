@@ -16,8 +16,8 @@ from accounts.models import ApiKey
 from billing.models import Usage, Wallet
 from billing.usage.browse import balances_at
 from billing.usage.overview import BurnRate, Overview, Tally, burn_rate, overview
-from billing.usage.receipts import generation_id
 from billing.usage.report import Span, day_start
+from common.ids import generation_id
 from quantized.dashboard.charts import Line, line, stacked
 from quantized.dashboard.downloads import csv_download
 from quantized.dashboard.frame import Visitor, member_page, show

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
+from common.ids import hold_id_of
 from quantized.devstack.errors import StackError
 from quantized.devstack.places import CHECKOUT
 
@@ -20,7 +20,7 @@ def prove_charge(database_url: str, completion: Mapping[str, Any]) -> None:
     used, remaining = (completion["usage"][name] for name in ("credits_used", "credits_remaining"))
     if used <= 0:
         raise StackError(f"the completion was answered but not charged: credits_used is {used}")
-    hold_id = UUID(completion["id"].removeprefix("gen-"))
+    hold_id = hold_id_of(completion["id"])
     with psycopg.connect(database_url) as connection:
         booked = connection.execute(CHARGE, [hold_id]).fetchall()
     if booked != [(-used, remaining)]:

@@ -14,7 +14,7 @@ from billing.models import Entry, Heartbeat, Hold, Meter, Price, Usage, UsageHou
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, PriceClass
 from billing.usage import receipts
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from common.numbers import MICRO, dollars
 from quantized.operator.pages import (
     Column,

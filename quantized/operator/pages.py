@@ -19,8 +19,8 @@ from unfold.views import ChangeList
 
 from accounts import audit
 from accounts.models import Organization, User
-from billing.usage.receipts import hold_id_of
 from common.checks import as_uuid
+from common.ids import hold_id_of
 from quantized.templatetags.numbers import credits, exact_micro
 
 COUNTED_MAX = 5_000

@@ -14,6 +14,7 @@ from billing.models import Usage, UsageHour, UsageRetention
 from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.usage import partitions, receipts, report, rollups
+from common.ids import generation_id
 from tests.kit.books import at_once, do, make_hold_id
 from tests.kit.clock import DatabaseClock
 from tests.kit.tenants import Tenant
@@ -186,7 +187,7 @@ def test_months_beyond_the_retention_are_dropped_and_the_books_stay_right(
 def test_the_receipt_of_a_dropped_call_answers_from_its_hold(months: tuple[Tenant, list[UUID]]) -> None:
     alice, holds = months
     partitions.drop_before(JUNE)
-    receipt = receipts.receipt(alice.organization_id, receipts.generation_id(holds[0]))
+    receipt = receipts.receipt(alice.organization_id, generation_id(holds[0]))
     assert receipt is not None
     assert (receipt.usage, receipt.status, receipt.hold.charged, receipt.balance) == (None, "settled", 50, 950)
 

@@ -24,7 +24,7 @@ from billing.ledger.commands import AnyCommand, Post, Posted, Reserve, Settle, V
 from billing.notices import alerts, webhooks
 from billing.pricing import money
 from billing.usage import rollups
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from completions.models import Route
 from tests.kit.books import make_hold_id, make_receipt
 from tests.kit.clock import DatabaseClock

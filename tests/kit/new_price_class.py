@@ -24,6 +24,7 @@ from billing.ledger.commands import Receipt, Reserve, Settle  # noqa: E402
 from billing.models import Price, Usage  # noqa: E402
 from billing.pricing import money  # noqa: E402
 from billing.usage import receipts  # noqa: E402
+from common.ids import generation_id  # noqa: E402
 from completions.api import account  # noqa: E402
 from completions.api.models import ModelView  # noqa: E402
 from completions.catalog import file, price_changes, services  # noqa: E402
@@ -101,7 +102,7 @@ def settle(row: Route, cost_pico: int) -> tuple[str, Usage]:
     receipt = Receipt(**call, usage=USAGE, cost_pico=cost_pico)
     reserve = Reserve(**ids, **call, user_id=None, amount=5_000, floor=5_000, life_s=60)
     journal.execute([reserve, Settle(**ids, actual=5_000, receipt=receipt)])
-    return receipts.generation_id(hold_id), Usage.objects.get(pk=hold_id)
+    return generation_id(hold_id), Usage.objects.get(pk=hold_id)
 
 
 def refusal(text: str) -> str:

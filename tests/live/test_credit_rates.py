@@ -10,6 +10,7 @@ from billing.ledger import rates
 from billing.models import CreditRate, Hold
 from billing.pricing import money
 from billing.usage import receipts
+from common.ids import generation_id
 from tests.kit.books import at_once
 from tests.kit.calls import ask
 from tests.kit.live import Server
@@ -42,7 +43,7 @@ def test_a_call_keeps_its_rate_and_its_receipt_says_it(settings: Any) -> None:
     settings.MARGIN, settings.CREDITS_PER_USD = Decimal("0.5"), Decimal(7)
     hold = Hold.objects.get(pk=hold_id)
     assert rates.struct(hold) == money.CreditRate.of(Decimal(100), Decimal("0.05"), id=then.pk)
-    receipt = receipts.receipt(alice.organization_id, receipts.generation_id(hold_id))
+    receipt = receipts.receipt(alice.organization_id, generation_id(hold_id))
     assert receipt is not None
     assert (receipt.rate.credits_per_usd, receipt.rate.margin) == (Decimal(100), Decimal("0.05"))
 

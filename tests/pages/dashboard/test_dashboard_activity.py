@@ -15,7 +15,7 @@ from billing.models import Usage
 from billing.pricing.money import Usage as Tokens
 from billing.usage import browse, rollups
 from billing.usage.browse import CallFilter, calls, position
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from quantized.dashboard import downloads
 from quantized.dashboard.activity import CSV_HEADER
 from tests.kit.books import do, make_receipt

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from billing.models import Entry, Wallet
 from billing.usage.browse import PutIn, put_in
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from quantized.dashboard.billing import CSV_HEADER, WORDS
 from tests.kit.books import do
 from tests.kit.clock import DatabaseClock

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import ApiKey, Membership, Organization
 from accounts.services import add_member, create_user, suspend
 from billing.models import Entry, Wallet
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from quantized.devstack.places import CHECKOUT
 from tests.kit.catalogs import make_route
 from tests.kit.clock import DatabaseClock

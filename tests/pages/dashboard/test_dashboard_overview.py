@@ -11,8 +11,8 @@ from accounts.services import issue_key
 from billing.models import Wallet
 from billing.usage import rollups
 from billing.usage.overview import burn_rate, overview
-from billing.usage.receipts import generation_id
 from billing.usage.report import Span, day_start
+from common.ids import generation_id
 from quantized.dashboard.frame import utc
 from tests.kit.books import do
 from tests.kit.clock import DatabaseClock

@@ -22,7 +22,7 @@ from benchmarks.stack import RICH_MICRO
 from billing.models import Usage
 from billing.oversight import verifier
 from billing.usage import rollups
-from billing.usage.receipts import generation_id
+from common.ids import generation_id
 from tests.kit.catalogs import make_route
 from tests.kit.dashboard import logged_in
 from tests.kit.tenants import Tenant

@@ -22,8 +22,8 @@ from billing.ledger.commands import Receipt, Reserve, Settle
 from billing.models import Entry, Hold, Operation, Price, Usage, VoucherBatch, Wallet
 from billing.reconciliation import drift, losses
 from billing.reconciliation.extra_charges import queue_extra
-from billing.usage.receipts import generation_id
 from billing.usage.rollups import roll_up
+from common.ids import generation_id
 from completions.models import PriceChange, Provider, Route
 from quantized.operator import pages
 from tests.kit.catalogs import make_provider, make_route
