@@ -20,7 +20,6 @@ from accounts import keys
 from accounts.managers import vouch as vouch
 from accounts.models import ApiKey, Membership, Organization, User
 from common.checks import (
-    BIGINT_MAX,
     Invalid,
     as_uuid,
     checked_choice,
@@ -29,8 +28,8 @@ from common.checks import (
     checked_positive,
     checked_text,
 )
+from common.numbers import BIGINT_MAX, INTEGER_MAX
 
-INTEGER_MAX = 2**31 - 1
 RATE_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 GENERATED_PASSWORD_BYTES = 15  # 20 characters
 

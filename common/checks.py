@@ -10,7 +10,6 @@ def normal_email(email: str) -> str:
     return email.strip().lower()
 
 
-BIGINT_MAX = 2**63 - 1
 # Later times would come back from the database with a year that Python does not know.
 EXPIRY_MAX = datetime(3000, 1, 1, tzinfo=UTC)
 

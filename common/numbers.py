@@ -1,8 +1,10 @@
-"""How figures are said: credits, dollars and plain decimals as text, exactly unless the name says otherwise. Pure."""
+"""The figures that all rooms share, and how figures are said: credits, dollars and plain decimals as text, exactly
+unless the name says otherwise. Pure."""
 
 from decimal import Decimal
 
 MICRO = 10**6  # micro-credits in a credit
+INTEGER_MAX, BIGINT_MAX = 2**31 - 1, 2**63 - 1  # what PostgreSQL's types of these names hold
 
 
 def plain(value: Decimal) -> str:

@@ -16,7 +16,7 @@ from billing.ledger import journal
 from billing.ledger.commands import Posted
 from billing.ledger.models import Wallet
 from common import checks
-from common.checks import BIGINT_MAX
+from common.numbers import BIGINT_MAX
 
 AMOUNT_MAX_MICRO = BIGINT_MAX
 REASON_CHARACTERS_MAX = 500

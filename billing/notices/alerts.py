@@ -20,7 +20,8 @@ from billing.notices.kinds.base import AlertKind, Crossing
 from billing.notices.letter import Payload
 from billing.notices.models import AlertRule
 from billing.notices.webhooks import find_endpoint
-from common.checks import BIGINT_MAX, Invalid, checked_choice, checked_email
+from common.checks import Invalid, checked_choice, checked_email
+from common.numbers import BIGINT_MAX
 
 logger = logging.getLogger(__name__)
 

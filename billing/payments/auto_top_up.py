@@ -20,7 +20,8 @@ from billing.ledger.kernel import window_starts
 from billing.ledger.models import Wallet
 from billing.payments import account, checkout, stripe_api, webhooks
 from billing.payments.models import AutoTopUp, Payment, StripeCustomer
-from common.checks import BIGINT_MAX, Invalid
+from common.checks import Invalid
+from common.numbers import BIGINT_MAX, INTEGER_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def enable(
     checkout.check_amount(amount_cents)
     if not 0 <= threshold_micro <= BIGINT_MAX:
         raise Invalid("threshold", f"must not be negative, nor above {BIGINT_MAX} micro-credits")
-    if not amount_cents <= monthly_max_cents <= 2**31 - 1:
+    if not amount_cents <= monthly_max_cents <= INTEGER_MAX:
         raise Invalid("monthly_max", "must not be less than one top-up")
     AutoTopUp.objects.update_or_create(
         pk=organization_id,

@@ -21,6 +21,7 @@ from accounts import services
 from accounts.models import ApiKey, Organization, User
 from accounts.principals import KEY_MANAGERS
 from common import checks
+from common.numbers import BIGINT_MAX, INTEGER_MAX
 from completions.api.account import key_body, principal
 from completions.api.documented import BODY, QUERY, Caller, Documented, documented
 from completions.api.inputs import body_of, query_of
@@ -35,7 +36,7 @@ FIELD_OF = {"limit": "limit_micro"}
 OVERLAP_S = 3600
 OVERLAP_S_MAX = 7 * 24 * 3600
 
-Rate = Annotated[int, Meta(ge=1, le=services.INTEGER_MAX)] | UnsetType | None
+Rate = Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | UnsetType | None
 ModelId = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
@@ -51,7 +52,7 @@ class KeyInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be said about a key. Null: no such limit. Left out: none for a new key, as it was for another."""
 
     name: Annotated[str, Meta(max_length=100)] | UnsetType = UNSET
-    limit: Annotated[int, Meta(ge=1, le=checks.BIGINT_MAX)] | UnsetType | None = UNSET
+    limit: Annotated[int, Meta(ge=1, le=BIGINT_MAX)] | UnsetType | None = UNSET
     limit_period: Period | UnsetType | None = UNSET
     models: Annotated[list[ModelId], Meta(min_length=1, max_length=MODELS_MAX)] | UnsetType | None = UNSET
     expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
@@ -76,16 +77,13 @@ KEY_WORDS = Words(
     KeyInput.__struct_fields__,
     {
         "name": "a string of up to 100 characters",
-        "limit": f"micro-credits between 1 and {checks.BIGINT_MAX}, or null",
+        "limit": f"micro-credits between 1 and {BIGINT_MAX}, or null",
         "limit_period": "one of 'day', 'week', 'month', 'total', or null",
         "models": f"an array of 1 to {MODELS_MAX} model ids, or null",
         "models[]": "a model id of 1 to 200 characters",
         "expires_at": "a time with its zone, like 2027-01-31T12:00:00Z, or null",
         "rate_limits": "an object, or null",
-        **{
-            f"rate_limits.{name}": f"an integer between 1 and {services.INTEGER_MAX}, or null"
-            for name in services.RATE_LIMITS
-        },
+        **{f"rate_limits.{name}": f"an integer between 1 and {INTEGER_MAX}, or null" for name in services.RATE_LIMITS},
     },
 )
 ROTATION_WORDS = Words(

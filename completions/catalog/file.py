@@ -14,12 +14,13 @@ import msgspec
 
 from billing.pricing import money
 from billing.pricing.classes import NAMES, by_class
+from common.numbers import INTEGER_MAX
 from completions.catalog.models import missing_prices, unknown_capabilities
 
 PRICE_USD_MAX = 1_000_000
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=INTEGER_MAX)]
 
 
 class CatalogError(ValueError):

@@ -18,6 +18,7 @@ from django.db import transaction
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS
 from common import outbound
+from common.numbers import INTEGER_MAX
 from completions.catalog import services
 from completions.catalog.file import PRICE_USD_MAX
 from completions.catalog.models import CAPABILITIES, Provider, Route, missing_prices
@@ -259,7 +260,7 @@ def _decimal(value: Any) -> Decimal | None:
 
 
 def _tokens(value: Any) -> int | None:
-    return value if isinstance(value, int) and 0 < value < 2**31 else None
+    return value if isinstance(value, int) and 0 < value <= INTEGER_MAX else None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

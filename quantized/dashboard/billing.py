@@ -17,8 +17,8 @@ from billing.models import Entry, Payment
 from billing.payments import checkout
 from billing.payments.stripe_api import PaymentError
 from billing.usage.browse import Kinds, entries, put_in
-from common.checks import BIGINT_MAX
 from common.ids import generation_id
+from common.numbers import BIGINT_MAX
 from quantized.dashboard.downloads import PAGE_ROWS, Rows, csv_download, moment
 from quantized.dashboard.frame import Visitor, member_page, require_payer, show, user_of
 from quantized.dashboard.paying import (
@@ -33,7 +33,6 @@ from quantized.middleware import POLICY
 from quantized.templatetags.numbers import credits
 
 PAGE_ENTRIES = 50
-SEQ_MAX = BIGINT_MAX
 KINDS: tuple[tuple[Kinds, str], ...] = (
     ("", "Everything"),
     ("credits", "Credits in and out"),
@@ -211,4 +210,4 @@ def kinds_of(request: HttpRequest) -> Kinds:
 
 
 def seq_of(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= SEQ_MAX else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= BIGINT_MAX else None

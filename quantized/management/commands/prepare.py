@@ -11,9 +11,9 @@ from accounts.models import ApiKey, Organization, User
 from accounts.services import issue_key
 from billing.usage import partitions
 from common.console import JsonCommand
+from common.numbers import MICRO
 
 TENANT = "Acme"
-CREDITS_MICRO = 1_000_000
 
 
 class LogIn(msgspec.Struct, frozen=True):
@@ -68,6 +68,6 @@ def ensure_tenant(owner: LogIn, api_key: str) -> str:
 
 def create_tenant(owner: LogIn) -> str:
     answer = io.StringIO()
-    options = {"owner": owner.email, "password": owner.password, "credits": CREDITS_MICRO, "json": True}
+    options = {"owner": owner.email, "password": owner.password, "credits": MICRO, "json": True}
     call_command("createtenant", TENANT, stdout=answer, **options)
     return str(msgspec.json.decode(answer.getvalue())["api_key"])
