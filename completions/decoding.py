@@ -1,14 +1,16 @@
 """Saying no to a request: msgspec's words become ours, with the field and the rule by name. Pure.
 
-Only runs when something is wrong, so it may be slow. Tests hold the figures here against the schema's.
+Only runs when something is wrong, so it may be slow; `rules_of` alone when a dialect is loaded.
 """
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta, Struct
 
 from completions import errors
 
@@ -127,3 +129,62 @@ def _join(path: str, field: str) -> str:
 def _param(path: str) -> str | None:
     # msgspec writes `[...]` for the key of an object: the object is what we can name.
     return path.replace("[...]", "") or None
+
+
+# --- The words of a type ------------------------------------------------------------------------
+
+
+def rules_of(request: type[Struct]) -> dict[str, str]:
+    """What the values of a request must be, by their path with indexes left out: `top_p` → "a number between 0 and 1".
+    Only values whose type has bounds or choices have a rule; a path that several types share has the last one's. The
+    types must not be recursive."""
+    return dict(_rules("", request))
+
+
+def _rules(path: str, hint: Any) -> Iterator[tuple[str, str]]:
+    types = _types(hint)
+    words = [_words(bare, meta) for bare, meta in types]
+    if all(words) and not set(words).issubset(_JSON_NAMES.values()):
+        yield path, " or ".join(words)
+    structs = [bare for bare, _ in types if isinstance(bare, type) and issubclass(bare, Struct)]
+    if len(structs) > 1:
+        tags = [struct.__struct_config__.tag for struct in structs]
+        yield _join(path, structs[0].__struct_config__.tag_field or ""), _choices(tags)
+    for struct in structs:
+        hints = get_type_hints(struct, include_extras=True)
+        for name, written in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True):
+            yield from _rules(_join(path, written), hints[name])
+    for bare, _ in types:
+        if get_origin(bare) in (list, dict):
+            yield from _rules(f"{path}[]", get_args(bare)[-1])
+
+
+def _types(hint: Any) -> list[tuple[Any, Meta]]:
+    """The types that a value may have beside null, each with its bounds."""
+    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    split = [get_args(member) if get_origin(member) is Annotated else (member, Meta()) for member in members]
+    return [(bare, meta) for bare, meta in split if bare is not NoneType]
+
+
+def _words(bare: Any, meta: Meta) -> str:
+    """A type in words; none for an object, nor for what the bounds do not tell."""
+    if get_origin(bare) is Literal:
+        return _choices(get_args(bare))
+    if get_origin(bare) is list:
+        [(item, _), *others] = _types(get_args(bare)[0])
+        if get_origin(item) is Literal:
+            return f"an array of {', '.join(map(repr, get_args(item)))}"
+        is_told = item is str and not others and meta.max_length is not None
+        return f"an array of {meta.min_length or 0} to {meta.max_length} strings" if is_told else ""
+    if bare in (int, float) and meta.ge is not None and meta.le is not None:
+        return f"{_json_name(bare.__name__)} between {meta.ge} and {meta.le}"
+    if bare is not str or meta.pattern is not None:
+        return ""
+    if meta.max_length is not None:
+        return f"a string of {f'{meta.min_length} to' if meta.min_length else 'up to'} {meta.max_length} characters"
+    return "a non-empty string" if meta.min_length == 1 else _json_name("str")
+
+
+def _choices(values: Sequence[object]) -> str:
+    said = [repr(value) for value in values]
+    return f"one of {', '.join(said)}" if len(said) > 2 else " or ".join(said)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
+from common.numbers import BIGINT_MAX, INTEGER_MAX
 from completions import errors
 from completions.decoding import Refusal
 
@@ -20,14 +21,15 @@ MODEL_CHARS_MAX = 256
 MESSAGES_MAX = 100_000
 PARTS_MAX = 10_000
 TOOLS_MAX = 1_024
-OUTPUT_TOKENS_MAX = 2**31 - 1
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+OUTPUT_TOKENS_MAX = INTEGER_MAX
+FUNCTION_NAME_CHARS_MAX = 64
+BIAS_MAX = 100
+METADATA_PAIRS_MAX, METADATA_KEY_CHARS_MAX, METADATA_VALUE_CHARS_MAX = 16, 64, 512
 
 
 # --- Messages: typed as far as we read them, everything else passes -------------------------------
 
-FunctionName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[a-zA-Z0-9_-]+\Z")]
+FunctionName = Annotated[str, Meta(min_length=1, max_length=FUNCTION_NAME_CHARS_MAX, pattern=r"\A[a-zA-Z0-9_-]+\Z")]
 
 
 class TextPart(Struct, frozen=True, tag="text"):
@@ -236,10 +238,10 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
 OutputTokens = Annotated[int, Meta(ge=1, le=OUTPUT_TOKENS_MAX)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
-Bias = Annotated[float, Meta(ge=-100, le=100)]
+Bias = Annotated[float, Meta(ge=-BIAS_MAX, le=BIAS_MAX)]
 TokenId = Annotated[str, Meta(pattern=r"\A[0-9]+\Z")]
-MetadataKey = Annotated[str, Meta(max_length=64)]
-MetadataValue = Annotated[str, Meta(max_length=512)]
+MetadataKey = Annotated[str, Meta(max_length=METADATA_KEY_CHARS_MAX)]
+MetadataValue = Annotated[str, Meta(max_length=METADATA_VALUE_CHARS_MAX)]
 
 
 class Fields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,12 +253,12 @@ class Fields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_completion_tokens: OutputTokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[float, Meta(ge=0, le=2**31 - 1)] | None = None
+    top_k: Annotated[float, Meta(ge=0, le=INTEGER_MAX)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Meta(ge=0, le=2)] | None = None
     stop: str | Annotated[list[str], Meta(min_length=1, max_length=4)] | None = None
-    seed: Annotated[int, Meta(ge=INT64_MIN, le=INT64_MAX)] | None = None
+    seed: Annotated[int, Meta(ge=-BIGINT_MAX - 1, le=BIGINT_MAX)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     logit_bias: dict[TokenId, Bias] | None = None
@@ -268,7 +270,7 @@ class Fields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None
     web_search_options: WebSearchOptions | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=16)] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=METADATA_PAIRS_MAX)] | None = None
     user: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import random
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from msgspec import Meta, Struct
 
 from completions import errors
 from completions.chat import request
+from completions.decoding import rules_of
 from completions.dialects.openai_chat import words
 from completions.dialects.openai_chat.schema import parse_chat
 
@@ -439,14 +441,53 @@ def test_public_api_example_parses() -> None:
     assert [type(message).__name__ for message in chat.messages] == ["SystemMessage", "UserMessage"]
 
 
-def test_rules_in_words_hold_the_schemas_figures() -> None:
+class Wheel(Struct, tag="wheel"):
+    spokes: Annotated[int, Meta(ge=8, le=36)]
+
+
+class Bell(Struct, tag="bell"):
+    tone: Literal["low", "high", "both"]
+
+
+class Bicycle(Struct, rename={"frame": "the_frame"}):
+    frame: Annotated[str, Meta(min_length=1, max_length=9)] | None
+    owner: Annotated[str, Meta(min_length=1)]
+    number: Annotated[str, Meta(max_length=12)]
+    plate: Annotated[str, Meta(pattern="[A-Z]+")]
+    note: str | None
+    has_brakes: bool
+    gears: Annotated[int, Meta(ge=1)]
+    weight_kg: Annotated[float, Meta(ge=0, le=30)]
+    parts: list[Wheel | Bell]
+    colours: list[Literal["red", "blue"]]
+    names: str | Annotated[list[str], Meta(min_length=1, max_length=3)]
+    aliases: list[str]
+    scores: dict[str, Annotated[float, Meta(ge=-1, le=1)]]
+
+
+def test_rules_are_the_types_bounds_and_choices_in_words() -> None:
+    assert rules_of(Bicycle) == {
+        "the_frame": "a string of 1 to 9 characters",
+        "owner": "a non-empty string",
+        "number": "a string of up to 12 characters",
+        "weight_kg": "a number between 0 and 30",
+        "parts[].type": "'wheel' or 'bell'",
+        "parts[].spokes": "an integer between 8 and 36",
+        "parts[].tone": "one of 'low', 'high', 'both'",
+        "colours": "an array of 'red', 'blue'",
+        "colours[]": "'red' or 'blue'",
+        "names": "a string or an array of 1 to 3 strings",
+        "scores[]": "a number between -1 and 1",
+    }
+
+
+def test_a_requests_rules_have_its_own_figures() -> None:
     rules = words.RULES
-    assert str(request.OUTPUT_TOKENS_MAX) in rules["max_tokens"]
-    assert str(request.OUTPUT_TOKENS_MAX) in rules["max_completion_tokens"]
-    assert str(request.OUTPUT_TOKENS_MAX) in rules["reasoning.max_tokens"]
-    assert str(request.MESSAGES_MAX) in rules["messages"]
-    assert str(request.TOOLS_MAX) in rules["tools"]
-    assert str(request.MODEL_CHARS_MAX) in rules["model"]
+    assert rules["max_tokens"] == f"an integer between 1 and {request.OUTPUT_TOKENS_MAX}"
+    assert rules["max_completion_tokens"] == rules["reasoning.max_tokens"] == rules["max_tokens"]
+    assert rules["messages"] == f"an array of 1 to {request.MESSAGES_MAX} messages"
+    assert rules["tools"] == f"an array of at most {request.TOOLS_MAX} tools"
+    assert rules["model"] == f"a string of 1 to {request.MODEL_CHARS_MAX} characters"
 
 
 def test_random_damage_is_always_one_of_our_refusals() -> None:
