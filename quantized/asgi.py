@@ -78,14 +78,11 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def spare() -> None:
-    """Take the work of the garbage collector and of unused fields of log records off every call."""
+    """Take the work of the garbage collector off every call."""
     # What is there now stays: each full collection would look through all of Django's objects, while nobody is served.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX)
-    # A line in the log says when, how grave, who and what (settings.LOGGING); not from which line, thread or process.
-    logging._srcfile = None  # the logging HOWTO's own advice, as the next three
-    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 
 
 async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
