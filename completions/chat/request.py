@@ -304,31 +304,13 @@ class Chat(Struct, frozen=True):
     body: bytes
 
     @property
-    def model(self) -> str:
-        return self.fields.model
-
-    @property
     def messages(self) -> list[Message]:
         return self.fields.messages
-
-    @property
-    def raw_messages(self) -> Raw:
-        return self.raw["messages"]
-
-    @property
-    def stream(self) -> bool:
-        return bool(self.fields.stream)
 
     @property
     def include_usage(self) -> bool:
         options = self.fields.stream_options
         return options is not None and bool(options.include_usage)
-
-    @property
-    def named_output_bound(self) -> int | None:
-        """The output bound the client named: `max_completion_tokens` wins over its older name."""
-        bound = self.fields.max_completion_tokens
-        return self.fields.max_tokens if bound is None else bound
 
     @property
     def marks_cache(self) -> bool:

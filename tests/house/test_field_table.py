@@ -5,6 +5,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from completions.chat.ask import ask_of
 from completions.chat.request import Chat, Fields
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers.anthropic.rules import Effort, Rules, ThinkingMode
@@ -102,9 +103,9 @@ def sent(kind: str, field: str) -> tuple[list[str], dict[str, Any]]:
     refused = [one.field for one in adapter(kind).unsupported(given, to)]
     if refused:
         return refused, {}
-    request = adapter(kind).request(
-        given, to, output_bound=given.named_output_bound or 64, stream=given.stream, secret=""
-    )
+    ask = ask_of(given, "/")
+    bound = ask.demand.output_tokens or 64
+    request = adapter(kind).request(given, to, output_bound=bound, stream=ask.stream, secret="")
     return [], msgspec.json.decode(request.body)
 
 

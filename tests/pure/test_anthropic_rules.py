@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from completions.chat.ask import ask_of
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers.anthropic.rules import Rules
@@ -52,7 +53,7 @@ def refused(model: str, *messages: Any, **fields: Any) -> str | None:
     found = [one.field for one in ANTHROPIC.unsupported(given, route(model))]
     if found:
         return found[0]
-    bound = given.named_output_bound or 8192
+    bound = ask_of(given, "/").demand.output_tokens or 8192
     sent = ANTHROPIC.request(given, route(model), output_bound=bound, stream=False, secret="k")
     body = decode_body(sent.body)
     sandbox_rules.check(body, MODELS[body.model], dict(sent.headers)["anthropic-version"])

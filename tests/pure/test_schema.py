@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from completions import errors
 from completions.chat import request
+from completions.chat.ask import ask_of
 from completions.decoding import rules_of
 from completions.dialects.openai_chat import words
 from completions.dialects.openai_chat.schema import parse_chat
@@ -54,6 +55,11 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "a/b", "messages": MESSAGES, **fields}).encode()
 
 
+def output_tokens(chat: request.Chat) -> int | None:
+    """The output bound that the client named."""
+    return ask_of(chat, "/").demand.output_tokens
+
+
 def refusal(raw: bytes) -> tuple[str, str | None, str]:
     with pytest.raises(errors.InvalidRequest) as caught:
         parse_chat(raw)
@@ -68,7 +74,7 @@ def test_top_level_is_exactly_the_public_api() -> None:
 def test_every_optional_field_accepts_null() -> None:
     chat = parse_chat(body(**dict.fromkeys(PUBLIC_FIELDS[2:])))
     assert {getattr(chat.fields, name) for name in PUBLIC_FIELDS[2:]} == {None}
-    assert (chat.stream, chat.include_usage, chat.named_output_bound) == (False, False, None)
+    assert (chat.fields.stream, chat.include_usage, output_tokens(chat)) == (None, False, None)
 
 
 VALID = [
@@ -380,23 +386,23 @@ def test_too_many_messages_and_tools_are_refused() -> None:
 def test_last_of_duplicate_keys_counts_everywhere() -> None:
     raw = b'{"model":"a/b","model":"c/d","max_tokens":1,"max_tokens":2,"messages":[{"role":"user","content":"x"}]}'
     chat = parse_chat(raw)
-    assert (chat.model, bytes(chat.raw["model"]), chat.named_output_bound) == ("c/d", b'"c/d"', 2)
+    assert (chat.fields.model, bytes(chat.raw["model"]), output_tokens(chat)) == ("c/d", b'"c/d"', 2)
 
 
 def test_escaped_field_name_is_the_same_field() -> None:
     raw = b'{"\\u006dodel":"a/b","messages":[{"role":"user","content":"x"}]}'
-    assert parse_chat(raw).model == "a/b"
+    assert parse_chat(raw).fields.model == "a/b"
 
 
 def test_max_completion_tokens_wins() -> None:
-    assert parse_chat(body(max_tokens=10)).named_output_bound == 10
-    assert parse_chat(body(max_completion_tokens=20)).named_output_bound == 20
-    assert parse_chat(body(max_tokens=10, max_completion_tokens=20)).named_output_bound == 20
-    assert parse_chat(body(max_tokens=10, max_completion_tokens=None)).named_output_bound == 10
+    assert output_tokens(parse_chat(body(max_tokens=10))) == 10
+    assert output_tokens(parse_chat(body(max_completion_tokens=20))) == 20
+    assert output_tokens(parse_chat(body(max_tokens=10, max_completion_tokens=20))) == 20
+    assert output_tokens(parse_chat(body(max_tokens=10, max_completion_tokens=None))) == 10
 
 
 def test_stream_and_usage() -> None:
-    assert (parse_chat(body(stream=True)).stream, parse_chat(body(stream=True)).include_usage) == (True, False)
+    assert (parse_chat(body(stream=True)).fields.stream, parse_chat(body(stream=True)).include_usage) == (True, False)
     for options, asked in (
         ({"include_usage": True}, True),
         ({"include_usage": False}, False),
@@ -404,13 +410,13 @@ def test_stream_and_usage() -> None:
         (None, False),
     ):
         assert parse_chat(body(stream=True, stream_options=options)).include_usage is asked
-    assert parse_chat(body(stream=True, stream_options={"include_obfuscation": False})).stream
+    assert parse_chat(body(stream=True, stream_options={"include_obfuscation": False})).fields.stream
 
 
 def test_clients_bytes_are_kept() -> None:
     raw = b'{ "model" : "a/b", "messages": [ {"content":"caf\\u00e9 \xc3\xa9", "role":"user", "x": [1.10] } ] }'
     chat = parse_chat(raw)
-    assert bytes(chat.raw_messages) == b'[ {"content":"caf\\u00e9 \xc3\xa9", "role":"user", "x": [1.10] } ]'
+    assert bytes(chat.raw["messages"]) == b'[ {"content":"caf\\u00e9 \xc3\xa9", "role":"user", "x": [1.10] } ]'
     assert list(chat.raw) == ["model", "messages"]
     assert chat.body is raw
 
