@@ -12,7 +12,7 @@ from sandbox.exchange import Exchange
 from sandbox.faults import Fault
 from sandbox.steps import Data, End, Steps, Whole
 
-RETRY_AFTER_S = 12
+RETRY_AFTER_STATUSES = (429,)
 OVERLOADED, BROKEN = 529, 500
 
 
@@ -30,17 +30,14 @@ def body(x: Exchange) -> dict[str, Any]:
 
 
 def _whole(x: Exchange, told: dict[str, Any], status: int = 200) -> Steps:
-    """It comes when the last chunk of a stream would."""
-    d = x.directive
-    chunks = -(-x.answer.tokens // d.chunk)
-    yield from pace.wait(d.head_ms + d.first_ms + d.delay_ms * (chunks - 1))
+    yield from pace.until_whole(x)
     yield Whole(status, (*JSON, *shapes.request_id()), ENCODER.encode(told), x.answer.tokens if status == 200 else 0)
 
 
 def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.STOP) -> Steps:
     yield from stream.opening(x)
     yield from pace.paced(chunks, x.directive.delay_ms)
-    yield from stream.pings(x.directive.comments)
+    yield from pace.idle(stream.PING, x.directive.comments)
     yield from stream.closing(x)
     yield End(last)
 
@@ -50,9 +47,7 @@ def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.STOP) ->
 
 def _http(x: Exchange, fault: Fault) -> Steps:
     yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
-    usual = RETRY_AFTER_S if fault.number == 429 else None
-    after_s = usual if x.directive.retry_after is None else x.directive.retry_after
-    yield errors.error(fault.number, None, after_s)
+    yield errors.error(fault.number, None, pace.retry_after_s(x, fault.number, RETRY_AFTER_STATUSES))
 
 
 def _error_first(x: Exchange, _: Fault) -> Steps:
@@ -88,13 +83,7 @@ def _error_event(status: int) -> bytes:
 
 
 def _pings_only(x: Exchange, fault: Fault) -> Steps:
-    if not x.question.stream:
-        yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
-        yield Whole(200, (*JSON, *shapes.request_id()), b"\n" * fault.number)
-        return
-    yield from stream.head(x)
-    yield from stream.pings(fault.number) if fault.number else stream.endless_pings(x)
-    yield End(b"")
+    return pace.idle_only(x, stream.PING, fault.number, stream.head(x), (*JSON, *shapes.request_id()))
 
 
 def _no_stop(x: Exchange, _: Fault) -> Steps:

@@ -7,12 +7,11 @@ from sandbox.anthropic import content, shapes, usage
 from sandbox.anthropic.content import Piece, Told
 from sandbox.anthropic.shapes import ENCODER, EVENT_STREAM
 from sandbox.exchange import Exchange
-from sandbox.pace import wait
-from sandbox.steps import Data, Head, Steps, Wait
+from sandbox.pace import until_first, wait
+from sandbox.steps import Data, Head, Steps
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-ENDLESS_PACE_MS = 100
 _TEXTS = ("text", "thinking", "partial_json")
 
 
@@ -25,25 +24,7 @@ def opening(x: Exchange) -> Steps:
     """The prompt's side of the story comes at once, the first words later."""
     yield from head(x)
     yield Data(event("message_start", message=_message(x)))
-    yield from pings(x.directive.comments)
-    left_ms, step_ms = x.directive.first_ms, x.directive.comment_ms
-    while step_ms and left_ms > step_ms:
-        yield Wait(step_ms)
-        yield Data(PING)
-        left_ms -= step_ms
-    yield from wait(left_ms)
-
-
-def pings(number: int) -> Steps:
-    for _ in range(number):
-        yield Data(PING)
-
-
-def endless_pings(x: Exchange) -> Steps:
-    pace_ms = x.directive.comment_ms or x.directive.delay_ms or ENDLESS_PACE_MS
-    while True:
-        yield Wait(pace_ms)
-        yield Data(PING)
+    yield from until_first(x, PING)
 
 
 def chunks(x: Exchange) -> Iterator[Data]:

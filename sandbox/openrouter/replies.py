@@ -15,7 +15,6 @@ from sandbox.openrouter.shapes import ENCODER, JSON
 from sandbox.openrouter.usage import usage
 from sandbox.steps import Data, End, Steps, Whole
 
-RETRY_AFTER_S = 12
 RETRY_AFTER_STATUSES = (429, 503)
 
 
@@ -39,17 +38,14 @@ def body(x: Exchange) -> dict[str, Any]:
 
 
 def _whole(x: Exchange, content: dict[str, Any]) -> Steps:
-    """It comes when the last chunk of a stream would."""
-    d = x.directive
-    chunks = -(-x.answer.tokens // d.chunk)
-    yield from pace.wait(d.head_ms + d.first_ms + d.delay_ms * (chunks - 1))
+    yield from pace.until_whole(x)
     yield Whole(200, (*JSON, *shapes.headers(x)), ENCODER.encode(content), x.answer.tokens)
 
 
 def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.DONE) -> Steps:
     yield from stream.opening(x)
     yield from pace.paced(chunks, x.directive.delay_ms)
-    yield from stream.comments(x.directive.comments)
+    yield from pace.idle(stream.COMMENT, x.directive.comments)
     yield from stream.closing(x)
     yield End(last)
 
@@ -59,8 +55,7 @@ def _streamed(x: Exchange, chunks: Iterable[Data], last: bytes = stream.DONE) ->
 
 def _http(x: Exchange, fault: Fault) -> Steps:
     yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
-    usual = RETRY_AFTER_S if fault.number in RETRY_AFTER_STATUSES else None
-    after_s = usual if x.directive.retry_after is None else x.directive.retry_after
+    after_s = pace.retry_after_s(x, fault.number, RETRY_AFTER_STATUSES)
     yield errors.error(fault.number, *errors.saying(fault.number), after_s)
 
 
@@ -113,13 +108,7 @@ def _cut(x: Exchange, chunks: int, last: bytes) -> Steps:
 
 
 def _comments_only(x: Exchange, fault: Fault) -> Steps:
-    if not x.question.stream:
-        yield from pace.wait(x.directive.head_ms + x.directive.first_ms)
-        yield Whole(200, (*JSON, *shapes.headers(x)), b"\n" * fault.number)
-        return
-    yield from stream.opening(x)
-    yield from stream.comments(fault.number) if fault.number else stream.endless_comments(x)
-    yield End(b"")
+    return pace.idle_only(x, stream.COMMENT, fault.number, stream.opening(x), (*JSON, *shapes.headers(x)))
 
 
 def _no_done(x: Exchange, _: Fault) -> Steps:

@@ -8,39 +8,20 @@ from sandbox.exchange import Exchange
 from sandbox.openrouter import message, shapes
 from sandbox.openrouter.shapes import ENCODER, MARK
 from sandbox.openrouter.usage import usage
-from sandbox.pace import groups, wait
-from sandbox.steps import Data, Head, Headers, Steps, Wait
+from sandbox.pace import groups, until_first, wait
+from sandbox.steps import Data, Head, Headers, Steps
 
 COMMENT = b": OPENROUTER PROCESSING\n\n"
 DONE = b"data: [DONE]\n\n"
 CHUNK = "chat.completion.chunk"
 EVENT_STREAM: Headers = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), *MARK)
-ENDLESS_PACE_MS = 100
 
 
 def opening(x: Exchange) -> Steps:
     """Everything before the first chunk: the head and comments are out long before it."""
     yield from wait(x.directive.head_ms)
     yield Head(200, (*EVENT_STREAM, *shapes.headers(x)))
-    yield from comments(x.directive.comments)
-    left_ms, step_ms = x.directive.first_ms, x.directive.comment_ms
-    while step_ms and left_ms > step_ms:
-        yield Wait(step_ms)
-        yield Data(COMMENT)
-        left_ms -= step_ms
-    yield from wait(left_ms)
-
-
-def comments(number: int) -> Steps:
-    for _ in range(number):
-        yield Data(COMMENT)
-
-
-def endless_comments(x: Exchange) -> Steps:
-    pace_ms = x.directive.comment_ms or x.directive.delay_ms or ENDLESS_PACE_MS
-    while True:
-        yield Wait(pace_ms)
-        yield Data(COMMENT)
+    yield from until_first(x, COMMENT)
 
 
 def closing(x: Exchange) -> Steps:
