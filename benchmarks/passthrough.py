@@ -7,13 +7,10 @@ import argparse
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import django
 import uvicorn
 
-django.setup()  # completions.upstream stands on Django's models
-
-from completions.upstream.client import Upstream, UpstreamAnswer  # noqa: E402
-from completions.upstream.request import UpstreamRequest  # noqa: E402
+from completions.upstream.client import Upstream, UpstreamAnswer
+from completions.upstream.request import UpstreamRequest
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
