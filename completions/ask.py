@@ -83,7 +83,7 @@ class Reader(Protocol):
     finished: bool  # the answer has said that it is complete: what still comes is nothing
 
     def feed(self, data: bytes) -> Iterable[Progress]:
-        """Never raises for what a provider sends: nonsense is a failure too. After a Progress with one, stop."""
+        """Never raises for what a provider sends: what is malformed is a failure. After a Progress with one, stop."""
 
     def close(self) -> Progress | None:
         """What the end of the body means: a failure if it was cut off; of a whole answer, all of it."""

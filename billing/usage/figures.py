@@ -20,8 +20,8 @@ from billing.usage.report import DAY, Bucket, Span, buckets_of, names_of
 from billing.usage.rollups import ceiling, floor
 
 By = Literal["model", "key", "member"]
-# Outcomes of an attempt that are the provider's failure: not a refusal of the request, nor a client who left.
-FAILURES = ["our_account", "unavailable", "nonsense"]
+# Outcomes of an attempt that are the provider's failure: not a refusal of the request, nor a client who disconnected.
+FAILURES = ["provider_auth", "unavailable", "malformed_response"]
 
 SUMS = """sum(requests)::bigint, sum(errors)::bigint, sum(cancelled)::bigint, sum(estimated)::bigint,
        sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint, sum(cached_tokens)::bigint,

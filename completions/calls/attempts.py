@@ -16,7 +16,7 @@ from completions.calls.sinks import Sink
 from completions.providers import kinds
 from completions.upstream.client import ANSWER_BYTES_MAX, Upstream, UpstreamAnswer
 from completions.upstream.connection import UpstreamError
-from completions.upstream.failure import UpstreamFailure, nonsense
+from completions.upstream.failure import UpstreamFailure, malformed
 
 # An upstream that has said [DONE] usually ends its body at once; waiting for that keeps the connection.
 BODY_END_WAIT_S = 0.05
@@ -129,11 +129,11 @@ class Attempts:
 
 
 async def not_a_stream(translator: Translator, call: Call, response: UpstreamAnswer) -> UpstreamFailure:
-    """A 200 with a JSON body where events were asked for: an error in disguise, or nonsense."""
+    """A 200 with a JSON body where events were asked for: an error in disguise, or no answer at all."""
     reader = translator.reader(call.ask, call.route, streamed=False)
     reader.feed(await response.body())
     answer = reader.close()
-    return (answer and answer.failure) or nonsense("a stream was asked for, a whole answer came")
+    return (answer and answer.failure) or malformed("a stream was asked for, a whole answer came")
 
 
 async def end_of_body(response: UpstreamAnswer) -> None:

@@ -17,7 +17,7 @@ from completions.providers import kinds
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
 
-CLIENT_LEFT = "client_left"
+CLIENT_DISCONNECTED = "client_disconnected"
 OK = "ok"
 PROVIDER_WORD_CHARS_MAX = 200
 
@@ -70,7 +70,7 @@ class Call:
         """One word for the log, the receipt and the usage row's error code; "" for an answered call."""
         if self.failure is not None:
             return self.failure.error.code if self.failure.kind == "refused" else self.failure.kind
-        return CLIENT_LEFT if self.cancelled else ""
+        return CLIENT_DISCONNECTED if self.cancelled else ""
 
     @property
     def look_up_after_s(self) -> int | None:

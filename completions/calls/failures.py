@@ -29,7 +29,7 @@ def of_exception(error: Exception) -> UpstreamFailure:
     if isinstance(error, UpstreamError):
         return UpstreamFailure("unavailable", errors.ProviderUnavailable(_UNREACHED[error.kind]), error.kind)
     errors.log_unexpected(error)
-    return UpstreamFailure("nonsense", errors.InternalError(), type(error).__name__)
+    return UpstreamFailure("malformed_response", errors.InternalError(), type(error).__name__)
 
 
 def of_open_circuits(circuits: Circuits, routes: Iterable[Route]) -> UpstreamFailure:

@@ -151,7 +151,7 @@ def stored_answer(call: Call, command: Settle | Void) -> StoredAnswer | None:
 def alert(call: Call) -> None:
     """What the operator has to know at once; never the words of a provider, which may quote a prompt."""
     failure, reported = call.failure, call.reported
-    if failure is not None and failure.is_our_account:
+    if failure is not None and failure.is_provider_auth:
         logger.error("our account at %s is refused: %s (status %s)", call.route.provider.name, call.id, failure.status)
     if reported is not None and reported.problem is not None:
         logger.error("%s reported %s usage for %s", call.route.provider.name, reported.problem, call.id)

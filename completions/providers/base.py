@@ -14,7 +14,7 @@ from completions.ask import Progress, Unsupported
 from completions.chat.needs import needs
 from completions.chat.request import Chat
 from completions.routes import Route
-from completions.upstream.failure import nonsense
+from completions.upstream.failure import malformed
 from completions.upstream.sse import EventTooLarge, SSEDecoder
 
 CONTEXT_TOKENS_MAX = 10_000_000  # no model's context is longer; who knows the route says so
@@ -47,7 +47,7 @@ class EventReader:
         try:
             found.extend(filter(None, map(self._decoder.event, self._sse.feed(data))))
         except EventTooLarge:
-            found.append(Progress(failure=nonsense("an event is too large")))
+            found.append(Progress(failure=malformed("an event is too large")))
         self.finished = self._decoder.finished
         return found
 

@@ -6,9 +6,9 @@ from completions import errors
 
 FailureKind = Literal[
     "refused",  # the client's request: another route would refuse it too
-    "our_account",  # our key, credits or permissions upstream: the operator's alert
+    "provider_auth",  # our key, credits or permissions upstream: the operator's alert
     "unavailable",  # down, overloaded, too slow, or without this model
-    "nonsense",  # an answer that is none
+    "malformed_response",  # what came is no answer
 ]
 
 
@@ -27,16 +27,16 @@ class UpstreamFailure(Struct, frozen=True):
         return self.kind != "refused"
 
     @property
-    def is_our_account(self) -> bool:
-        return self.kind == "our_account"
+    def is_provider_auth(self) -> bool:
+        return self.kind == "provider_auth"
 
 
-NONSENSE = "The provider's answer could not be understood."
+NOT_UNDERSTOOD = "The provider's answer could not be understood."
 CUT_OFF = "The provider broke off its answer."
 
 
-def nonsense(detail: str) -> UpstreamFailure:
-    return UpstreamFailure("nonsense", errors.ProviderUnavailable(NONSENSE), detail)
+def malformed(detail: str) -> UpstreamFailure:
+    return UpstreamFailure("malformed_response", errors.ProviderUnavailable(NOT_UNDERSTOOD), detail)
 
 
 def cut_off() -> UpstreamFailure:

@@ -193,7 +193,7 @@ def test_an_attempt_stays_as_it_was_noted(db: None):
 def test_a_call_that_failed_after_it_had_begun_is_a_loss_of_unknown_cost(db: None):
     alice = Tenant(10_000)
     usage = failed_call(alice, "anthropic", "msg_1")
-    Usage.objects.filter(pk=usage.pk).update(reconciliation="none", reconcile_at=None, error_code="nonsense")
+    Usage.objects.filter(pk=usage.pk).update(reconciliation="none", reconcile_at=None, error_code="malformed_response")
     assert lost(usage) == [("anthropic", "failed_without_output", None)]
 
 
@@ -203,7 +203,7 @@ def test_a_call_whose_client_left_before_the_answer_began(db: None, was_asked: b
     hold = Hold.objects.get(pk=alice.hold(5_000))
     tried = ({"provider": "sandbox", "outcome": "cancelled", "milliseconds": 3},) if was_asked else ()
     given = receipt(
-        hold, "sandbox", "", 0, cancelled=True, error_code="client_left", attempts=tried, reconciliation="none",
+        hold, "sandbox", "", 0, cancelled=True, error_code="client_disconnected", attempts=tried, reconciliation="none",
         reconcile_after_s=None,
     )  # fmt: skip
     do(Void(wallet_id=alice.organization_id, hold_id=hold.pk, key_id=None, receipt=given))

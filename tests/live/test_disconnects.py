@@ -55,9 +55,9 @@ def test_a_stream_left_in_the_middle_ends_at_the_provider_and_is_charged_for_wha
     usage = usage_of(alice)
     assert (usage.streamed, usage.cancelled, usage.estimated) == (True, True, True)
     assert (usage.prompt_tokens, usage.completion_tokens, usage.charged) == (31, 4, TWO_WORDS_MICRO)
-    assert usage.error_code == "client_left"
+    assert usage.error_code == "client_disconnected"
     assert wallet(alice) == (1_000_000 - TWO_WORDS_MICRO, 0)
-    assert log_line(gateway, alice).endswith("outcome=client_left")
+    assert log_line(gateway, alice).endswith("outcome=client_disconnected")
 
 
 def test_a_stream_left_while_it_runs_ends_at_the_provider(gateway, upstream, alice):

@@ -120,7 +120,7 @@ def assert_charged(tenant: Tenant, micro: int, *, cancelled: bool = False, estim
     wait_closed(tenant)
     usage = usage_of(tenant)
     assert (usage.charged, usage.cancelled, usage.estimated) == (micro, cancelled, estimated)
-    assert usage.error_code == ("client_left" if cancelled else "")
+    assert usage.error_code == ("client_disconnected" if cancelled else "")
     assert wallet(tenant) == (1_000_000 - micro, 0)
     return usage
 
@@ -161,7 +161,7 @@ def test_left_while_the_ledger_is_busy_no_provider_hears_of_it(server, upstream,
         time.sleep(0.02)
     assert_free(alice)
     assert upstream.calls == []
-    assert usage_of(alice).error_code == "client_left"
+    assert usage_of(alice).error_code == "client_disconnected"
 
 
 # --- A stream, cancelled ------------------------------------------------------------------------------

@@ -157,12 +157,12 @@ def test_a_refusal_says_why_if_it_is_known() -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "detail"),
     [
-        (b"", "nonsense", "a body that is no message: DecodeError"),
-        (b"<html>", "nonsense", "a body that is no message: DecodeError"),
-        (b"[]", "nonsense", "a body that is no message: ValidationError"),
-        (b'"\xff"', "nonsense", "a body that is no message: ValidationError"),
-        (b'{"type":"message"}', "nonsense", "a message without content"),
-        (b'{"content":[{"text":"no type"}]}', "nonsense", "a body that is no message: ValidationError"),
+        (b"", "malformed_response", "a body that is no message: DecodeError"),
+        (b"<html>", "malformed_response", "a body that is no message: DecodeError"),
+        (b"[]", "malformed_response", "a body that is no message: ValidationError"),
+        (b'"\xff"', "malformed_response", "a body that is no message: ValidationError"),
+        (b'{"type":"message"}', "malformed_response", "a message without content"),
+        (b'{"content":[{"text":"no type"}]}', "malformed_response", "a body that is no message: ValidationError"),
         (recording("anthropic_overloaded.json"), "unavailable", "status 529 overloaded_error"),
     ],
 )

@@ -23,9 +23,9 @@ def said(kind: str, message: str) -> bytes:
 @pytest.mark.parametrize(
     ("status", "kind", "meaning"),
     [
-        (401, "authentication_error", "our_account"),
-        (402, "billing_error", "our_account"),
-        (403, "permission_error", "our_account"),
+        (401, "authentication_error", "provider_auth"),
+        (402, "billing_error", "provider_auth"),
+        (403, "permission_error", "provider_auth"),
         (404, "not_found_error", "unavailable"),
         (409, "conflict_error", "unavailable"),
         (429, "rate_limit_error", "unavailable"),
@@ -37,7 +37,7 @@ def said(kind: str, message: str) -> bytes:
 def test_what_is_not_the_clients_fault_is_a_503_and_may_fall_over(status: int, kind: str, meaning: str) -> None:
     found = failure(status, said(kind, "Something about req_011CSAMPLE."))
     assert (found.kind, found.status, found.may_fail_over) == (meaning, status, True)
-    assert found.is_our_account is (meaning == "our_account")
+    assert found.is_provider_auth is (meaning == "provider_auth")
     assert (found.error.status, found.error.code) == (503, "provider_unavailable")
     assert found.detail == f"status {status} {kind}"
     assert "req_" not in found.error.message
@@ -69,7 +69,7 @@ def test_the_samples() -> None:
 )
 def test_our_own_limits_come_as_a_400_and_are_ours(message: str) -> None:
     found = failure(400, said("invalid_request_error", message))
-    assert (found.kind, found.error.status) == ("our_account", 503)
+    assert (found.kind, found.error.status) == ("provider_auth", 503)
     assert found.error.message != message
 
 

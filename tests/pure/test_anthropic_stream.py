@@ -303,8 +303,8 @@ def test_an_error_in_mid_stream_ends_ours_with_one_event() -> None:
         ("overloaded_error", 529, "unavailable"),
         ("rate_limit_error", 429, "unavailable"),
         ("api_error", 500, "unavailable"),
-        ("billing_error", 402, "our_account"),
-        ("authentication_error", 401, "our_account"),
+        ("billing_error", 402, "provider_auth"),
+        ("authentication_error", 401, "provider_auth"),
         ("invalid_request_error", 400, "refused"),
         ("unheard_of_error", 500, "unavailable"),
     ],
@@ -321,7 +321,7 @@ def test_an_event_that_is_none_is_a_failure(data: bytes) -> None:
     chunk = decoder().event(data)
     assert chunk is not None
     assert chunk.failure is not None
-    assert chunk.failure.kind == "nonsense"
+    assert chunk.failure.kind == "malformed_response"
 
 
 # --- Whole and streamed are the same --------------------------------------------------------------------

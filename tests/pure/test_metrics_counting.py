@@ -56,10 +56,12 @@ def lines(text: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
 def test_a_call_is_counted_with_its_tokens_and_credits() -> None:
     metrics = CallMetrics()
     metrics.ended(call(("sandbox", "ok")), *settle(50))
-    metrics.ended(call(("sandbox", "ok"), outcome="client_left"), *settle(7))
+    metrics.ended(call(("sandbox", "ok"), outcome="client_disconnected"), *settle(7))
     metrics.ended(call(("sandbox", "unavailable"), outcome="unavailable", first_token_ms=None), *void())
     counted = {key: series.calls for key, series in metrics.calls.items()}
-    assert counted == {("sandbox", "echo", how, ASK.endpoint): 1 for how in ("ok", "client_left", "unavailable")}
+    assert counted == {
+        ("sandbox", "echo", how, ASK.endpoint): 1 for how in ("ok", "client_disconnected", "unavailable")
+    }
     assert charged_by(metrics) == {("sandbox", "echo"): 57}
     kinds = {"prompt": 200, "cached": 14, "completion": 40, "reasoning": 6}
     assert tokens_of(metrics) == {("sandbox", "echo", kind): number for kind, number in kinds.items()}

@@ -167,17 +167,17 @@ def test_error_in_a_choice_of_a_200_keeps_what_was_said() -> None:
     [
         (b'{"error":{"code":502,"message":"x"},"user_id":"user_1"}', "unavailable"),
         (b'{"error":{"code":400,"message":"Too long"}}', "refused"),
-        (b'{"error":{"code":402,"message":"x"}}', "our_account"),
+        (b'{"error":{"code":402,"message":"x"}}', "provider_auth"),
         (b'{"choices":[{"message":{"content":""},"finish_reason":"error"}]}', "unavailable"),
-        (b'{"choices":[]}', "nonsense"),
-        (b"{}", "nonsense"),
-        (b"[]", "nonsense"),
-        (b"", "nonsense"),
-        (b"<html>", "nonsense"),
-        (b'{"choices":[{"message":null}]}', "nonsense"),
-        (b'{"choices":[{"message":{"content":[1]}}]}', "nonsense"),
-        (b'{"choices":[{"message":{"tool_calls":[{"id":"a"}]}}]}', "nonsense"),
-        (recordings.ANSWER[:100], "nonsense"),
+        (b'{"choices":[]}', "malformed_response"),
+        (b"{}", "malformed_response"),
+        (b"[]", "malformed_response"),
+        (b"", "malformed_response"),
+        (b"<html>", "malformed_response"),
+        (b'{"choices":[{"message":null}]}', "malformed_response"),
+        (b'{"choices":[{"message":{"content":[1]}}]}', "malformed_response"),
+        (b'{"choices":[{"message":{"tool_calls":[{"id":"a"}]}}]}', "malformed_response"),
+        (recordings.ANSWER[:100], "malformed_response"),
     ],
 )
 def test_every_kind_of_failing_body(body: bytes, kind: str) -> None:
@@ -191,4 +191,4 @@ def test_answer_cut_anywhere_is_nonsense() -> None:
     for cut in range(len(recordings.ANSWER)):
         failure = answer(recordings.ANSWER[:cut]).failure
         assert failure is not None
-        assert failure.kind == "nonsense", cut
+        assert failure.kind == "malformed_response", cut

@@ -25,7 +25,7 @@ def error(message: str = "x", **fields: Any) -> dict[str, Any]:
 
 def test_recorded_rate_limit_waits_as_long_as_it_was_told() -> None:
     found = failure(429, recordings.RATE_LIMITED, retry_after="12")
-    assert (found.kind, found.may_fail_over, found.is_our_account) == ("unavailable", True, False)
+    assert (found.kind, found.may_fail_over, found.is_provider_auth) == ("unavailable", True, False)
     assert (found.error.status, found.error.headers) == (503, {"retry-after": "12"})
     assert found.error.message == "The model's provider is unavailable."
     assert found.detail == "status 429"
@@ -33,7 +33,7 @@ def test_recorded_rate_limit_waits_as_long_as_it_was_told() -> None:
 
 def test_recorded_lack_of_our_credits_is_the_operators_alert() -> None:
     found = failure(402, recordings.NO_CREDITS)
-    assert (found.kind, found.may_fail_over, found.is_our_account) == ("our_account", True, True)
+    assert (found.kind, found.may_fail_over, found.is_provider_auth) == ("provider_auth", True, True)
     assert (found.error.status, found.error.code) == (503, "provider_unavailable")
     assert "credits" not in found.error.message
 
@@ -41,7 +41,7 @@ def test_recorded_lack_of_our_credits_is_the_operators_alert() -> None:
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_our_accounts_trouble_is_a_503(status: int) -> None:
     found = failure(status, error("No auth credentials found", code=status))
-    assert (found.is_our_account, found.error.status) == (True, 503)
+    assert (found.is_provider_auth, found.error.status) == (True, 503)
 
 
 @pytest.mark.parametrize("status", [301, 404, 405, 408, 409, 418, 429, 500, 502, 503, 504, 524, 529])
@@ -117,7 +117,7 @@ def test_model_unknown_upstream_is_not_the_clients_fault(body: Any) -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(429, "insufficient_quota"), (400, "invalid_api_key")])
 def test_our_account_by_its_word(status: int, code: str) -> None:
-    assert failure(status, error(code=code)).is_our_account
+    assert failure(status, error(code=code)).is_provider_auth
 
 
 @pytest.mark.parametrize(

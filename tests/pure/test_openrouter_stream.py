@@ -186,7 +186,7 @@ def test_only_done_is_nonsense() -> None:
     chunk = decoder().event(b"[DONE]")
     assert chunk is not None
     assert chunk.failure is not None
-    assert chunk.failure.kind == "nonsense"
+    assert chunk.failure.kind == "malformed_response"
 
 
 def test_tool_call_fragments_say_id_type_and_name_once() -> None:
@@ -333,23 +333,23 @@ def test_recorded_error_event_keeps_its_usage() -> None:
     [
         (b'{"error":{"message":"x","code":"server_error"}}', "unavailable"),
         (b'{"error":{"message":"x","code":429}}', "unavailable"),
-        (b'{"error":{"message":"x","code":401}}', "our_account"),
+        (b'{"error":{"message":"x","code":401}}', "provider_auth"),
         (b'{"error":"it broke"}', "unavailable"),
         (b'{"object":"error","message":"x","type":"BadRequestError","code":400}', "refused"),
         (b'{"error":{"error_type":"provider_overloaded","http_status":503}}', "unavailable"),
         (b'{"error":{"error_type":"content_policy_violation"}}', "refused"),
         (b'{"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}', "unavailable"),
         (b'{"choices":[{"index":0,"delta":{},"error":{"code":400,"message":"x"}}]}', "refused"),
-        (b'{"detail":"Not Found"}', "nonsense"),
-        (b"{}", "nonsense"),
-        (b"[]", "nonsense"),
-        (b"hello", "nonsense"),
-        (b"", "nonsense"),
-        (b"\xff", "nonsense"),
-        (b'{"choices":[{"delta":{"content":"\xff"}}]}', "nonsense"),
-        (b'{"choices":[{"delta":{"content":1}}]}', "nonsense"),
-        (b'{"choices":"x"}', "nonsense"),
-        (b"[" * 100_000, "nonsense"),
+        (b'{"detail":"Not Found"}', "malformed_response"),
+        (b"{}", "malformed_response"),
+        (b"[]", "malformed_response"),
+        (b"hello", "malformed_response"),
+        (b"", "malformed_response"),
+        (b"\xff", "malformed_response"),
+        (b'{"choices":[{"delta":{"content":"\xff"}}]}', "malformed_response"),
+        (b'{"choices":[{"delta":{"content":1}}]}', "malformed_response"),
+        (b'{"choices":"x"}', "malformed_response"),
+        (b"[" * 100_000, "malformed_response"),
     ],
 )
 def test_every_kind_of_failing_event(data: bytes, kind: str) -> None:

@@ -14,7 +14,7 @@ from completions.chat.answer import Choice, FunctionCall, Message, ToolCall, mes
 from completions.providers.anthropic.failure import failure_of_event
 from completions.providers.anthropic.reasoning import FORMAT, place
 from completions.providers.anthropic.usage import reported
-from completions.upstream.failure import nonsense
+from completions.upstream.failure import malformed
 
 _FINISH = {
     "end_turn": "stop",
@@ -69,11 +69,11 @@ def answer(body: bytes, context_length: int) -> Progress:
     try:
         said = _answer_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Progress(failure=nonsense(f"a body that is no message: {type(error).__name__}"))
+        return Progress(failure=malformed(f"a body that is no message: {type(error).__name__}"))
     if said.type == "error":
         return Progress(failure=failure_of_event(body))
     if said.content is None:
-        return Progress(failure=nonsense("a message without content"), provider_ref=said.id)
+        return Progress(failure=malformed("a message without content"), provider_ref=said.id)
     message = _message(said.content, said)
     finish = finish_reason(said.stop_reason, has_calls=bool(message.tool_calls))
     return Progress(

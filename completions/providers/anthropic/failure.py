@@ -70,7 +70,7 @@ def _failure(status: int, error: _Error, retry_after_s: float | None) -> Upstrea
     retry_after_s = min(retry_after_s or RETRY_AFTER_S, RETRY_AFTER_S_MAX)
     unavailable = errors.ProviderUnavailable(retry_after_s=retry_after_s)
     if status in _OUR_ACCOUNT or _ACCOUNT_TEXT.search(error.message):
-        return UpstreamFailure("our_account", unavailable, detail, status)
+        return UpstreamFailure("provider_auth", unavailable, detail, status)
     if status in _REFUSALS:
         return UpstreamFailure("refused", _refusal(error.message), detail, status)
     return UpstreamFailure("unavailable", unavailable, detail, status)

@@ -22,7 +22,7 @@ from completions.providers.anthropic.answer import (
 )
 from completions.providers.anthropic.failure import failure_of_event
 from completions.providers.anthropic.usage import StreamUsage
-from completions.upstream.failure import cut_off, nonsense
+from completions.upstream.failure import cut_off, malformed
 
 BLOCKS_MAX = 10_000
 
@@ -92,7 +92,7 @@ class AnthropicStreamDecoder:
         try:
             return self._meaning(_event_decoder.decode(data), data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Progress(failure=nonsense(f"an event that is none: {type(error).__name__}"))
+            return Progress(failure=malformed(f"an event that is none: {type(error).__name__}"))
 
     def close(self) -> Progress | None:
         return None if self.finished else Progress(failure=cut_off())

@@ -25,7 +25,7 @@ from completions.providers.openai.failure import failure_of_error, failure_of_re
 from completions.providers.openai.stream import FINISH_REASON_CHARS_MAX, OpenAIStreamDecoder, new_call_id
 from completions.providers.openai.usage import reported
 from completions.routes import Route
-from completions.upstream.failure import UpstreamFailure, nonsense
+from completions.upstream.failure import UpstreamFailure, malformed
 from completions.upstream.request import UpstreamRequest
 
 PATH = "/chat/completions"
@@ -170,7 +170,7 @@ def answer(body: bytes, context_length: int) -> Progress:
     try:
         said = _answer_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Progress(failure=nonsense(f"a body that is no completion: {type(exc).__name__}"))
+        return Progress(failure=malformed(f"a body that is no completion: {type(exc).__name__}"))
     choices = tuple(_choice(choice) for choice in said.choices or ())
     return Progress(
         payload=choices,
@@ -190,7 +190,7 @@ def _failure(said: _AnswerIn, body: bytes) -> UpstreamFailure | None:
     for choice in said.choices or ():
         if given(choice.error) or choice.finish_reason == "error":
             return failure_of_error(bytes(choice.error))
-    return None if said.choices else nonsense("a completion without choices")
+    return None if said.choices else malformed("a completion without choices")
 
 
 def _reported(said: _AnswerIn, context_length: int) -> Reported:

@@ -87,7 +87,7 @@ def _failure(status: int, said: _Said, retry_after_s: float | None) -> UpstreamF
     if said.is_moderation or (status in (*_REFUSALS, 403) and said.words & _CONTENT_WORDS):
         return UpstreamFailure("refused", errors.ContentPolicy(), detail, status)
     if status in _OUR_ACCOUNT or said.words & _ACCOUNT_WORDS:
-        return UpstreamFailure("our_account", unavailable, detail, status)
+        return UpstreamFailure("provider_auth", unavailable, detail, status)
     if status in _REFUSALS and not _is_about_our_model(said):
         return UpstreamFailure("refused", _refusal(said), detail, status)
     return UpstreamFailure("unavailable", unavailable, detail, status)

@@ -15,7 +15,7 @@ from completions.chat.answer import ChoiceDelta, Delta, FunctionDelta, ToolCallD
 from completions.chat.request import given
 from completions.providers.openai.failure import failure_of_error
 from completions.providers.openai.usage import reported
-from completions.upstream.failure import UpstreamFailure, cut_off, nonsense
+from completions.upstream.failure import UpstreamFailure, cut_off, malformed
 
 DONE = b"[DONE]"
 CHOICES_MAX = 128
@@ -85,7 +85,7 @@ class OpenAIStreamDecoder:
         try:
             said = _chunk_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            return Progress(failure=nonsense(f"an event that is no chunk: {type(exc).__name__}"))
+            return Progress(failure=malformed(f"an event that is no chunk: {type(exc).__name__}"))
         failure = _failure(said, data)
         choices = [known for choice in said.choices or () if (known := self._choice(choice, failure)) is not None]
         finish_reason = None
@@ -111,7 +111,7 @@ class OpenAIStreamDecoder:
     def _done(self) -> Progress | None:
         self.finished = True
         if not self._choices:
-            return Progress(failure=nonsense("a stream without a choice"))
+            return Progress(failure=malformed("a stream without a choice"))
         missing = [(index, state) for index, state in self._choices.items() if state.finish_reason is None]
         ends = [ChoiceDelta(index, _EMPTY, state.finish(state.likely_finish_reason())) for index, state in missing]
         return Progress(payload=tuple(ends), has_output=True, finish_reason=ends[-1].finish_reason) if ends else None
@@ -265,7 +265,7 @@ def _failure(said: _ChunkIn, data: bytes) -> UpstreamFailure | None:
         if (choice.error and given(choice.error)) or choice.finish_reason == "error":
             return failure_of_error(bytes(choice.error))
     if said.choices is None and not given(said.usage):
-        return nonsense("an event without choices")
+        return malformed("an event without choices")
     return None
 
 

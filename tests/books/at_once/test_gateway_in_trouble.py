@@ -332,7 +332,7 @@ def test_a_stream_is_drained_for_a_while_and_then_let_go(
         Provider.objects.filter(name="openrouter").update(when_client_leaves="cancel")
     [call] = sandbox.wait_until(lambda calls: calls[0].disconnected_at is not None)
     usage = Usage.objects.get(wallet_id=tenant.organization_id)
-    assert (usage.cancelled, usage.estimated, usage.error_code) == (True, True, "client_left")
+    assert (usage.cancelled, usage.estimated, usage.error_code) == (True, True, "client_disconnected")
     assert call.delivered_tokens > 10  # what came while nobody listened was used, and is paid
 
 
