@@ -38,11 +38,11 @@ class Missing(Invalid):
     """A field that another one asks for."""
 
 
-class Ended(Invalid):
+class KeyEnded(Invalid):
     """A key that was revoked, or has expired."""
 
 
-class Founding(msgspec.Struct, frozen=True):
+class NewOrganization(msgspec.Struct, frozen=True):
     """A new organization. `password` is the owner's, told once, when it was generated."""
 
     organization: Organization
@@ -66,7 +66,7 @@ def create_user(email: str, password: str | None = None) -> User:
 
 
 @transaction.atomic
-def create_organization(name: str, owner_email: str, password: str | None = None) -> Founding:
+def create_organization(name: str, owner_email: str, password: str | None = None) -> NewOrganization:
     """An owner we know already keeps their password; a new one gets the given or a generated one."""
     organization = Organization.objects.create(name=checked_text("name", name, 200))
     email = checked_email(owner_email)
@@ -76,7 +76,7 @@ def create_organization(name: str, owner_email: str, password: str | None = None
     generated = secrets.token_urlsafe(GENERATED_PASSWORD_BYTES) if owner is None and password is None else None
     owner = owner or create_user(email, password or generated)
     add_member(organization, owner, Membership.Role.OWNER)
-    return Founding(organization, owner, generated)
+    return NewOrganization(organization, owner, generated)
 
 
 def add_member(organization: Organization, user: User, role: str) -> Membership:
@@ -194,7 +194,7 @@ def rotate_key(key_id: UUID, overlap: timedelta, created_by: User | None = None)
     old = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
     now = datetime.now(UTC)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-        raise Ended("key", "has ended and cannot be rotated: issue a new one")
+        raise KeyEnded("key", "has ended and cannot be rotated: issue a new one")
     inherited = {name: getattr(old, name) for name in KEY_SETTINGS}
     ends_at = now + overlap
     old.expires_at = ends_at if old.expires_at is None else min(old.expires_at, ends_at)

@@ -42,7 +42,7 @@ class Missing(Refused):
     """No such member or invitation in the actor's organization."""
 
 
-class Ended(Refused):
+class InvitationEnded(Refused):
     """The invitation was accepted, revoked, replaced or has expired."""
 
 
@@ -104,10 +104,10 @@ def invitation_of(token: str) -> Invitation | None:
 
 
 def accept(token: str, user: User) -> Membership:
-    """Raises Ended or OtherAddress. Whoever is a member already stays what they are."""
+    """Raises InvitationEnded or OtherAddress. Whoever is a member already stays what they are."""
     invitation = invitation_of(token)
     if invitation is None:
-        raise Ended("This invitation was used, revoked or replaced, or it has expired. Ask for a new one.")
+        raise InvitationEnded("This invitation was used, revoked or replaced, or it has expired. Ask for a new one.")
     return admit(invitation, user)
 
 
@@ -120,7 +120,7 @@ def admit(invitation: Invitation, user: User) -> Membership:
     usable = Invitation.objects.filter(pk=invitation.pk, digest=bytes(invitation.digest), accepted_at=None)
     usable = usable.filter(revoked_at=None, expires_at__gt=Now())
     if not usable.update(accepted_at=Now(), accepted_by=user):
-        raise Ended("This invitation was used, revoked or replaced, or it has expired. Ask for a new one.")
+        raise InvitationEnded("This invitation was used, revoked or replaced, or it has expired. Ask for a new one.")
     membership, _ = Membership.objects.get_or_create(
         organization_id=invitation.organization_id, user=user, defaults={"role": invitation.role}
     )
@@ -197,7 +197,7 @@ def waiting_invitation(actor: Membership, invitation_id: UUID) -> Invitation:
     if invitation is None:
         raise Missing("There is no such invitation.")
     if invitation.accepted_at or invitation.revoked_at:
-        raise Ended("This invitation was accepted or revoked already.")
+        raise InvitationEnded("This invitation was accepted or revoked already.")
     return invitation
 
 

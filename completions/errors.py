@@ -401,7 +401,8 @@ class InternalError(GatewayError):
 
 
 def error_body(error: GatewayError) -> dict[str, Any]:
-    """The one shape of an error's body (contract §5)."""
+    """The body of every error: {"error": {"message", "type", "param", "code"}}, and "metadata" where a leaf has
+    some."""
     inner: dict[str, Any] = {
         "message": error.message,
         "type": error.type,

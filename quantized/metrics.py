@@ -131,7 +131,7 @@ class Metrics:
         self._writer = writer
         self._reader = reader
         self._spool_dir = spool_dir
-        self._shared = Shared(Path(directory)) if directory else None
+        self._shared = SharedCounts(Path(directory)) if directory else None
         self._books: list[Sample] = []
         self._books_read_s = float("-inf")
         self._reading = asyncio.Lock()
@@ -171,7 +171,7 @@ class Metrics:
         return [Sample("quantized_spool_files", (), spooled), up, *figures]
 
 
-class Shared:
+class SharedCounts:
     """The processes' files in one directory. A live process holds the lock on its own."""
 
     def __init__(self, directory: Path) -> None:
@@ -311,7 +311,7 @@ def book_samples(
 # --- The text ---------------------------------------------------------------------------------------
 
 
-class Collected:
+class FamilyCollector:
     """What prometheus_client asks of a registry."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
@@ -327,7 +327,7 @@ def exposition(processes: list[Counts], books: list[Sample]) -> bytes:
     gauges |= summed(books)
     histograms = merged(found for counts in processes for found in counts.histograms)
     families = [family_of(name, family, counters | gauges, histograms) for name, family in FAMILIES.items()]
-    return generate_latest(Collected(families))
+    return generate_latest(FamilyCollector(families))
 
 
 def summed(samples: Iterable[Sample]) -> dict[str, dict[Labels, float]]:

@@ -73,7 +73,7 @@ class Protocol(HttpToolsProtocol):
         if self._is_last:
             self.cycle.keep_alive = False
         if self.scope["method"] != "HEAD":  # whose answer is a head alone
-            self.cycle.transport = Answering(self.transport)  # type: ignore[assignment]
+            self.cycle.transport = ResponseTransport(self.transport)  # type: ignore[assignment]
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(settings.BODY_TIMEOUT_S, self._head_is_late)
@@ -150,7 +150,7 @@ class Protocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
-class Answering:
+class ResponseTransport:
     """What one answer is written through: its head goes with the first of its body, in one packet. An answer whose
     body may be long in coming sends an empty part of it first (quantized/lean.py)."""
 

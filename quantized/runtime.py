@@ -19,7 +19,7 @@ from completions.calls.circuits import Circuits
 from completions.calls.gateway import Gateway
 from completions.calls.holds import Terms
 from completions.calls.limits import Limiter
-from completions.calls.presence import LOOK_EVERY_S, Presence
+from completions.calls.processes import LOOK_EVERY_S, ProcessReport
 from completions.calls.sinks import StreamTimes
 from completions.catalog.loader import load_catalog
 from completions.upstream.client import Upstream
@@ -68,7 +68,7 @@ class Runtime:
             stream_times=StreamTimes(settings.FIRST_EVENT_WAIT_S, settings.KEEPALIVE_S, settings.DRAIN_MAX_S),
         )
         self.metrics = Metrics(self.gateway, self.writer, self.reader, settings.SPOOL_DIR, settings.METRICS_DIR)
-        self.presence = Presence(self.reader, self.writer, self.gateway)
+        self.process_report = ProcessReport(self.reader, self.writer, self.gateway)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -83,7 +83,7 @@ class Runtime:
             asyncio.create_task(every(CATALOG_LIFE_S, self._load_catalog), name="catalog"),
             asyncio.create_task(every(USED_KEYS_EVERY_S, self._store_used_keys), name="used-keys"),
             asyncio.create_task(every(SHARE_EVERY_S, self.metrics.share), name="metrics"),
-            asyncio.create_task(every(LOOK_EVERY_S, self.presence.tell), name="presence"),
+            asyncio.create_task(every(LOOK_EVERY_S, self.process_report.write), name="process report"),
         ]
 
     async def end_calls(self, waited_s: float) -> None:
@@ -99,7 +99,7 @@ class Runtime:
             with suppress(asyncio.CancelledError):
                 await task
         if self.writer.connected:  # a database that is gone is not waited for: the row is dead after a while
-            await self.presence.leave()
+            await self.process_report.withdraw()
         await self.writer.close(settings.SHUTDOWN_GRACE_S)
         await self.metrics.close()
         await self.upstream.close()

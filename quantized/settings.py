@@ -317,7 +317,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "completions.api.border.exception_handler",
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_SCHEMA_CLASS": "completions.api.openapi.Operation",
+    "DEFAULT_SCHEMA_CLASS": "completions.api.openapi.PathEntry",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "completions.api.negotiation.JsonOnly",
 }
 

@@ -65,7 +65,7 @@ HEALTH = """
 WITH asked AS (
     SELECT model, provider, sum(attempts)::bigint AS attempts,
            coalesce(sum(attempts) FILTER (WHERE outcome = ANY(%(failures)s)), 0)::bigint AS failed,
-           coalesce(sum(attempts) FILTER (WHERE outcome = 'circuit_open'), 0)::bigint AS spared
+           coalesce(sum(attempts) FILTER (WHERE outcome = 'circuit_open'), 0)::bigint AS skipped
     FROM billing_attempthour
     WHERE hour >= %(start)s AND hour < %(end)s AND (%(model)s::text IS NULL OR model = %(model)s) GROUP BY 1, 2
 ), answered AS (
@@ -77,7 +77,7 @@ WITH asked AS (
     WHERE hour >= %(start)s AND hour < %(end)s AND (%(model)s::text IS NULL OR model = %(model)s) GROUP BY 1, 2
 )
 SELECT model, provider, coalesce(requests, 0), coalesce(errors, 0), coalesce(completion_tokens, 0),
-       coalesce(attempts, 0), coalesce(failed, 0), coalesce(spared, 0), first_token_ms, latency_ms
+       coalesce(attempts, 0), coalesce(failed, 0), coalesce(skipped, 0), first_token_ms, latency_ms
 FROM answered FULL JOIN asked USING (model, provider) ORDER BY 3 DESC, 1, 2
 """
 
@@ -146,7 +146,7 @@ class OperatorDay(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True):
     """A model at a provider: calls it ended, and every attempt, also those after which another provider answered.
-    `failed` are its own failures; `spared` were not made because its circuit was open."""
+    `failed` are its own failures; `skipped` were not made because its circuit was open."""
 
     model: str
     provider: str
@@ -155,13 +155,13 @@ class Health(msgspec.Struct, frozen=True):
     completion_tokens: int
     attempts: int
     failed: int
-    spared: int
+    skipped: int
     first_token_ms: int | None
     latency_ms: int | None
 
     @property
     def uptime(self) -> float | None:
-        return uptime(self.attempts, self.failed, self.spared)
+        return uptime(self.attempts, self.failed, self.skipped)
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -181,9 +181,9 @@ NO_SPEND = Spend(*(0 for _ in Spend.__struct_fields__))
 NO_TOTALS = Totals(*(0 for _ in Totals.__struct_fields__))
 
 
-def uptime(attempts: int, failed: int, spared: int) -> float | None:
+def uptime(attempts: int, failed: int, skipped: int) -> float | None:
     """Of the attempts that reached a provider, the part from 0 to 1 that did not fail; None without any."""
-    made = attempts - spared
+    made = attempts - skipped
     return (made - failed) / made if made else None
 
 

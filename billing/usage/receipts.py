@@ -15,7 +15,7 @@ from billing.usage.models import Usage
 from common.ids import hold_id_of
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class CallReceipt(msgspec.Struct, frozen=True):
     """One call as the books have it; `usage` is None while it runs, or when it ended without a word."""
 
     hold: Hold
@@ -28,7 +28,7 @@ class Receipt(msgspec.Struct, frozen=True):
     unlimited: bool
 
 
-def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
+def receipt(organization_id: UUID, generation_id: str) -> CallReceipt | None:
     """The call with this public id, or None: unknown, malformed, or somebody else's."""
     hold_id = hold_id_of(generation_id)
     if hold_id is None:
@@ -41,7 +41,7 @@ def receipt(organization_id: UUID, generation_id: str) -> Receipt | None:
     usage = getattr(hold, "usage", None)
     entries = list(Entry.objects.filter(hold=hold).order_by("seq"))
     corrections = tuple(entry for entry in entries if entry.kind == Entry.Kind.CORRECTION)
-    return Receipt(
+    return CallReceipt(
         hold=hold,
         usage=usage,
         price=usage.price if usage else hold.price,

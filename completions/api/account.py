@@ -18,7 +18,7 @@ from billing.usage import receipts
 from common.ids import generation_id
 from common.numbers import plain
 from completions.api import shapes
-from completions.api.documented import QUERY, Caller, Documented, documented
+from completions.api.documented import QUERY, Caller, EndpointDoc, documented
 from completions.api.inputs import query_of
 from completions.decoding import Words
 from completions.dialects.base import Charge
@@ -38,7 +38,7 @@ GENERATION_WORDS = Words(GenerationQuery.__struct_fields__, {"id": "the id of a 
 
 
 class CreditsView(APIView):
-    @documented(Documented(answer=shapes.Credits, callers=EVERYBODY))
+    @documented(EndpointDoc(answer=shapes.Credits, callers=EVERYBODY))
     def get(self, request: Request) -> Response:
         """The organization's balance, what its running calls hold, and what will expire."""
         organization_id = principal(request).organization_id
@@ -58,7 +58,7 @@ class CreditsView(APIView):
 
 
 class KeyView(APIView):
-    @documented(Documented(answer=shapes.Key, callers=EVERYBODY, refusals=(NotFound,)))
+    @documented(EndpointDoc(answer=shapes.Key, callers=EVERYBODY, refusals=(NotFound,)))
     def get(self, request: Request) -> Response:
         """The key that asks: its limits, and what is left of them."""
         key_id = principal(request).key_id
@@ -70,7 +70,7 @@ class KeyView(APIView):
 
 class GenerationView(APIView):
     @documented(
-        Documented(
+        EndpointDoc(
             answer=shapes.Generation,
             query=GenerationQuery,
             words=GENERATION_WORDS,
@@ -113,7 +113,7 @@ def key_body(key: ApiKey) -> shapes.Key:
     )
 
 
-def receipt_body(receipt: receipts.Receipt) -> shapes.Generation:
+def receipt_body(receipt: receipts.CallReceipt) -> shapes.Generation:
     hold, usage = receipt.hold, receipt.usage or Usage()
     charged = (hold.charged or 0) - sum(entry.amount for entry in receipt.corrections)
     remaining = None if receipt.unlimited else receipt.balance

@@ -14,9 +14,9 @@ from accounts.current import memberships
 from accounts.models import Membership
 from common.addresses import client_address
 from common.checks import as_uuid
-from completions.api.documented import BODY, Documented, documented
+from completions.api.documented import BODY, EndpointDoc, documented
 from completions.api.inputs import body_of
-from completions.api.shapes import JsonWebKeys, Revoked, Role, Session
+from completions.api.shapes import JsonWebKeys, Revocation, Role, Session
 from completions.decoding import Words
 from completions.errors import (
     ExpiredToken,
@@ -73,7 +73,7 @@ class OpenView(APIView):
 
 class TokenView(OpenView):
     @documented(
-        Documented(
+        EndpointDoc(
             answer=Session,
             body=LogIn,
             words=LOG_IN_WORDS,
@@ -98,7 +98,7 @@ class TokenView(OpenView):
 
 class RefreshView(OpenView):
     @documented(
-        Documented(
+        EndpointDoc(
             answer=Session,
             body=Renewal,
             words=RENEWAL_WORDS,
@@ -111,15 +111,15 @@ class RefreshView(OpenView):
 
 
 class RevokeView(OpenView):
-    @documented(Documented(answer=Revoked, body=Renewal, words=RENEWAL_WORDS, refusals=BODY))
+    @documented(EndpointDoc(answer=Revocation, body=Renewal, words=RENEWAL_WORDS, refusals=BODY))
     def post(self, request: Request) -> Response:
         """End a session: its access tokens too, everywhere within a second. A token that is none ends nothing."""
         sessions.revoke(body_of(request, Renewal, RENEWAL_WORDS).refresh_token)
-        return Response(Revoked(), headers=NO_STORE)
+        return Response(Revocation(), headers=NO_STORE)
 
 
 class JwksView(OpenView):
-    @documented(Documented(answer=JsonWebKeys))
+    @documented(EndpointDoc(answer=JsonWebKeys))
     def get(self, request: Request) -> Response:
         """The public keys of access tokens, the active one first."""
         return Response(signing_keys.jwks(), headers={"Cache-Control": f"public, max-age={JWKS_AGE_S}"})

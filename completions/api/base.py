@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from accounts.callers import Principal
 from accounts.principals import Directory
 from completions.calls.gateway import Gateway
-from completions.calls.sinks import Streamed
+from completions.calls.sinks import StreamSink
 from completions.dialects import OPENAI_CHAT
 from completions.dialects.base import Dialect
 
@@ -30,11 +30,11 @@ class Serving(Protocol):
     gateway: Gateway
 
     @property
-    def reader(self) -> "Reads": ...
+    def reader(self) -> "RowReader": ...
 
 
-class Reads(Protocol):
-    """Single rows of the database."""
+class RowReader(Protocol):
+    """Reads single rows of the database without leaving the event loop. Raises LedgerUnavailable."""
 
     async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None: ...
 
@@ -59,7 +59,7 @@ class AsyncAPIView(APIView):
     """APIView whose dispatch awaits: authentication and handler are coroutines. Nothing hops to a thread."""
 
     authentication_classes = [DirectoryAuthentication]
-    dialect: Dialect = OPENAI_CHAT  # whose clients call here
+    dialect: Dialect = OPENAI_CHAT  # of the clients of this endpoint: credentials, request, answers and errors
 
     async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         self.args, self.kwargs, self.headers = args, kwargs, {}
@@ -106,7 +106,7 @@ class Answer(HttpResponseBase):
 
 
 class WholeAnswer(Answer):
-    """All of it at once."""
+    """An answer whose body is there in full."""
 
     streaming = False
 
@@ -116,16 +116,17 @@ class WholeAnswer(Answer):
 
 
 class EventStream(Answer):
-    """Server-sent events. The lean lane writes them; proxies shall not gather or compress them."""
+    """Server-sent events from a sink, which the lean lane writes; proxies shall not gather or compress them.
+    `disconnected` is done when the client is gone, and cancelled when the response is closed."""
 
     streaming = True
 
-    def __init__(self, sink: Streamed, headers: dict[str, str], leaving: asyncio.Future[None]) -> None:
+    def __init__(self, sink: StreamSink, headers: dict[str, str], disconnected: asyncio.Future[None]) -> None:
         super().__init__(headers | {"content-type": sink.media_type} | STREAM_HEADERS)
         self.parts = sink.buffer
         self._sink = sink
-        self._leaving = leaving
+        self._disconnected = disconnected
 
     def close(self) -> None:
-        self._sink.leave()
-        self._leaving.cancel()
+        self._sink.disconnect()
+        self._disconnected.cancel()

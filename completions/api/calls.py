@@ -20,7 +20,7 @@ from completions.ask import Ask
 from completions.calls.gateway import Gateway
 from completions.calls.headers import PROVIDER_HEADER, call_headers
 from completions.calls.idempotency import StoredAnswer
-from completions.calls.sinks import Streamed, Whole
+from completions.calls.sinks import StreamSink, WholeSink
 from completions.errors import RoleForbidden
 
 
@@ -41,18 +41,18 @@ class CallView(AsyncAPIView):
                 return await self.replay(gateway, ask, found)
             claim = found
         if not ask.stream:
-            whole = Whole(self.dialect)
+            whole = WholeSink(self.dialect)
             await gateway.serve(principal, ask, provider, claim, whole)
             return WholeAnswer(whole.body, whole.media_type, call_headers(whole.call))
-        streamed = Streamed(self.dialect, gateway.stream_times)
-        leaving = asyncio.ensure_future(departure(request._request.receive))  # type: ignore[attr-defined]
-        leaving.add_done_callback(lambda _: streamed.leave())
+        streamed = StreamSink(self.dialect, gateway.stream_times)
+        disconnected = asyncio.ensure_future(client_disconnected(request._request.receive))  # type: ignore[attr-defined]
+        disconnected.add_done_callback(lambda _: streamed.disconnect())
         try:
             await gateway.serve(principal, ask, provider, claim, streamed)
         except BaseException:
-            leaving.cancel()
+            disconnected.cancel()
             raise
-        return EventStream(streamed, call_headers(streamed.call), leaving)
+        return EventStream(streamed, call_headers(streamed.call), disconnected)
 
     async def replay(self, gateway: Gateway, ask: Ask, stored: StoredAnswer) -> HttpResponseBase:
         body, media_type = await gateway.replay(self.dialect, ask, stored)
@@ -65,11 +65,11 @@ class CallView(AsyncAPIView):
 
 
 def fingerprint(ask: Ask, provider: str | None) -> bytes:
-    """The same request again, byte for byte and at the same endpoint, has the same one."""
+    """SHA-256: equal for the same body, byte for byte, at the same endpoint with the same forced provider."""
     return hashlib.sha256(f"{ask.endpoint}\n{provider or ''}\n".encode() + ask.body).digest()
 
 
-async def departure(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-    """Returns when the client has gone."""
+async def client_disconnected(receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+    """Returns when the client has disconnected; `receive` is ASGI's, after the body."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -35,27 +35,30 @@ class Header(Struct, frozen=True):
     pattern: str | None = None
 
 
-class Documented(Struct, frozen=True, kw_only=True):
+class EndpointDoc(Struct, frozen=True, kw_only=True):
+    """What one method of an endpoint takes and gives. `asks` and `tells` are headers, of the request and of the answer;
+    `refusals`, the leaves of errors.py beyond those that every endpoint may answer with."""
+
     answer: Any  # a struct
     status: int = 200
-    media: tuple[tuple[str, str], ...] = ()  # other forms of the answer: media type, what it is
-    also: tuple[Any, ...] = ()  # further structs that its words speak of
+    media: tuple[tuple[str, str], ...] = ()  # other forms of the answer: (media type, description)
+    also: tuple[Any, ...] = ()  # structs to publish that a description names
     body: Any = None  # a struct
     needs_body: bool = True
     query: Any = None  # a struct
-    words: Words | None = None  # of body or query
-    callers: tuple[Caller, ...] = ()  # none: for everyone
+    words: Words | None = None  # what each field of body or query must be
+    callers: tuple[Caller, ...] = ()  # empty: no credentials needed
     refusals: Refusals = ()
     asks: tuple[Header, ...] = ()
     tells: tuple[Header, ...] = ()
 
 
-def documented(said: Documented) -> Callable[[Handler], Handler]:
-    def beside(handler: Handler) -> Handler:
-        handler.documented = said  # type: ignore[attr-defined]
+def documented(doc: EndpointDoc) -> Callable[[Handler], Handler]:
+    def attach(handler: Handler) -> Handler:
+        handler.documented = doc  # type: ignore[attr-defined]
         return handler
 
-    return beside
+    return attach
 
 
 # --- The completions --------------------------------------------------------------------------------
@@ -67,7 +70,7 @@ def per_limit(figure: str, what: str) -> tuple[Header, ...]:
     return tuple(Header(f"x-ratelimit-{figure}-{unit}", f"{what} of {unit}, for a key that has one.") for unit in UNITS)
 
 
-COMPLETIONS = Documented(
+COMPLETIONS = EndpointDoc(
     answer=Completion,
     media=(
         (

@@ -23,7 +23,7 @@ from accounts.principals import KEY_MANAGERS
 from common import checks
 from common.numbers import BIGINT_MAX, INTEGER_MAX
 from completions.api.account import key_body, principal
-from completions.api.documented import BODY, QUERY, Caller, Documented, documented
+from completions.api.documented import BODY, QUERY, Caller, EndpointDoc, documented
 from completions.api.inputs import body_of, query_of
 from completions.api.shapes import Key, KeyList, NewKey, Period
 from completions.decoding import Words
@@ -118,7 +118,7 @@ class KeysView(APIView):
 
 class KeyListView(KeysView):
     @documented(
-        Documented(
+        EndpointDoc(
             answer=KeyList, query=KeyPage, words=PAGE_WORDS, callers=MEMBERS, refusals=(*QUERY, RoleForbidden, NotFound)
         )
     )
@@ -135,7 +135,7 @@ class KeyListView(KeysView):
         return Response(KeyList(data=shown, has_more=len(found) > page.limit))
 
     @documented(
-        Documented(
+        EndpointDoc(
             answer=NewKey,
             status=201,
             body=KeyInput,
@@ -154,13 +154,13 @@ class KeyListView(KeysView):
 
 
 class KeyItemView(KeysView):
-    @documented(Documented(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
+    @documented(EndpointDoc(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
     def get(self, request: Request, key_id: str) -> Response:
         """One key of the organization."""
         return Response(key_body(find(request, key_id)))
 
     @documented(
-        Documented(
+        EndpointDoc(
             answer=Key,
             body=KeyInput,
             words=KEY_WORDS,
@@ -175,7 +175,7 @@ class KeyItemView(KeysView):
         with refused_by_name():
             return Response(key_body(services.change_key(key.pk, changes)))
 
-    @documented(Documented(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
+    @documented(EndpointDoc(answer=Key, callers=MEMBERS, refusals=(RoleForbidden, NotFound)))
     def delete(self, request: Request, key_id: str) -> Response:
         """Revoke the key, for good. Again changes nothing."""
         return Response(key_body(services.revoke_key(find(request, key_id).pk)))
@@ -183,7 +183,7 @@ class KeyItemView(KeysView):
 
 class KeyRotationView(KeysView):
     @documented(
-        Documented(
+        EndpointDoc(
             answer=NewKey,
             status=201,
             body=Rotation,
@@ -251,7 +251,7 @@ def refused_by_name() -> Iterator[None]:
     """A refusal of accounts/services.py in the API's words, with the field as the API calls it."""
     try:
         yield
-    except services.Ended as ended:
+    except services.KeyEnded as ended:
         raise InvalidRequest(f"This key {ended.message}.") from None
     except checks.Invalid as invalid:
         param = f"rate_limits.{invalid.field}" if invalid.field in services.RATE_LIMITS else invalid.field

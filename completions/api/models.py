@@ -16,7 +16,7 @@ from billing.pricing import money
 from billing.pricing.classes import BY_NAME
 from common.numbers import plain
 from completions.api import shapes
-from completions.api.documented import Documented, documented
+from completions.api.documented import EndpointDoc, documented
 from completions.catalog.loader import load_catalog
 from completions.catalog.models import CAPABILITIES
 from completions.errors import ModelNotFound, NotFound
@@ -30,7 +30,7 @@ class ModelListView(APIView):
     authentication_classes = ()
     permission_classes = ()
 
-    @documented(Documented(answer=shapes.ModelList))
+    @documented(EndpointDoc(answer=shapes.ModelList))
     def get(self, request: Request) -> HttpResponse:
         """Every model that can be served now."""
         cards = load_catalog().models.values()
@@ -41,7 +41,7 @@ class ModelView(APIView):
     authentication_classes = ()
     permission_classes = ()
 
-    @documented(Documented(answer=shapes.Model, refusals=(ModelNotFound, NotFound)))
+    @documented(EndpointDoc(answer=shapes.Model, refusals=(ModelNotFound, NotFound)))
     def get(self, request: Request, model_id: str) -> HttpResponse:
         """One model; its id holds a slash."""
         return cacheable(request, model_body(load_catalog().card(model_id)))

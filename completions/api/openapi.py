@@ -15,7 +15,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 
 from completions import errors
-from completions.api.documented import Documented, Header, Refusals
+from completions.api.documented import EndpointDoc, Header, Refusals
 from completions.api.shapes import Error
 
 Json = dict[str, Any]
@@ -68,6 +68,7 @@ SECURITY_SCHEMES = {
 }
 # Where the code's name of a struct says too little to a reader, or two structs have the same.
 NAMES = {
+    "Revocation": "Revoked",
     "Fields": "ChatCompletionRequest",
     "Completion": "ChatCompletion",
     "CompletionChunk": "ChatCompletionChunk",
@@ -76,7 +77,6 @@ NAMES = {
     "completions.chat.request.ToolCall": "EchoedToolCall",
     "completions.chat.answer.ToolCall": "ToolCall",
     "Spent": "KeyUsage",
-    "Told": "ErrorDetail",
     "Row": "UsageRow",
     "Figures": "UsageFigures",
 }
@@ -85,12 +85,12 @@ REF = "#/components/schemas/"
 TEXT = {"type": "string"}
 
 
-class Operation(AutoSchema):
+class PathEntry(AutoSchema):
     """The entry of one path and method. Named in settings.py."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
         handler = getattr(self.view, method.lower())
-        said: Documented = handler.documented
+        said: EndpointDoc = handler.documented
         entry: Json = {
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path.removeprefix("/v1"))]),
             "summary": paragraph(handler.__doc__),
@@ -125,7 +125,7 @@ def handlers(generator: SchemaGenerator) -> Iterator[tuple[Any, str]]:
         yield callback.cls, method.lower()
 
 
-def structs_of(said: Documented) -> Iterator[Any]:
+def structs_of(said: EndpointDoc) -> Iterator[Any]:
     yield said.answer
     yield from said.also
     if said.body is not None:
@@ -145,7 +145,7 @@ def path_parameters(path: str) -> list[Json]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
-def query_parameters(said: Documented) -> list[Json]:
+def query_parameters(said: EndpointDoc) -> list[Json]:
     if said.query is None:
         return []
     [schema] = tidy(list(msgspec.json.schema_components([said.query])[1].values()))
@@ -178,7 +178,7 @@ def header_parameters(headers: Sequence[Header]) -> list[Json]:
 # --- What an answer gives ---------------------------------------------------------------------------
 
 
-def answer(said: Documented) -> Json:
+def answer(said: EndpointDoc) -> Json:
     content = json_content(ref(said.answer))
     content |= {media: {"schema": {**TEXT, "description": words}} for media, words in said.media}
     return {
@@ -188,7 +188,7 @@ def answer(said: Documented) -> Json:
     }
 
 
-def refusals(said: Documented) -> Json:
+def refusals(said: EndpointDoc) -> Json:
     """By status, with every code it may have."""
     leaves: dict[int, list[type[errors.GatewayError]]] = defaultdict(list)
     for leaf in dict.fromkeys((*said.refusals, *(WITH_AUTHORIZATION if said.callers else ()), *BOTH_LANES)):

@@ -216,7 +216,7 @@ class Session(Struct, frozen=True, kw_only=True):
     role: Role
 
 
-class Revoked(Struct, frozen=True, kw_only=True):
+class Revocation(Struct, frozen=True, kw_only=True):
     """The session has ended."""
 
     object: Literal["session"] = "session"
@@ -240,7 +240,7 @@ class JsonWebKeys(Struct, frozen=True):
     keys: list[JsonWebKey]
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class ErrorDetail(Struct, frozen=True, kw_only=True):
     """`code` is for programs, `message` for people; `param` is the field that is meant."""
 
     message: str
@@ -253,4 +253,4 @@ class Told(Struct, frozen=True, kw_only=True):
 class Error(Struct, frozen=True):
     """The one shape of every error."""
 
-    error: Told
+    error: ErrorDetail

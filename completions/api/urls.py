@@ -7,7 +7,7 @@ from completions.api.auth import RefreshView, RevokeView, TokenView
 from completions.api.calls import CallView
 from completions.api.keys import KeyItemView, KeyListView, KeyRotationView
 from completions.api.models import ModelListView, ModelView
-from completions.api.usage import UsageView
+from completions.api.usage import UsageReportView
 from completions.dialects import DIALECTS
 
 urlpatterns = [
@@ -19,7 +19,7 @@ urlpatterns = [
     path("keys", KeyListView.as_view(), name="keys"),
     path("keys/<str:key_id>", KeyItemView.as_view(), name="key-item"),
     path("keys/<str:key_id>/rotate", KeyRotationView.as_view(), name="key-rotation"),
-    path("usage", UsageView.as_view(), name="usage"),
+    path("usage", UsageReportView.as_view(), name="usage"),
     path("generation", GenerationView.as_view(), name="generation"),
     path("auth/token", TokenView.as_view(), name="token"),
     path("auth/refresh", RefreshView.as_view(), name="refresh"),

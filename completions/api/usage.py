@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 from billing.usage.report import DAY, HOUR, GroupBy, Report, Row, Span, day_start, report
 from common.csv_cells import no_formula
 from completions.api.account import EVERYBODY, principal
-from completions.api.documented import QUERY, Documented, documented
+from completions.api.documented import QUERY, EndpointDoc, documented
 from completions.api.inputs import query_of
 from completions.api.shapes import UsageReport
 from completions.decoding import Words
@@ -65,9 +65,11 @@ WORDS = Words(
 )
 
 
-class UsageView(APIView):
+class UsageReportView(APIView):
+    name = "Usage"  # DRF's OPTIONS and its browser tell it
+
     @documented(
-        Documented(
+        EndpointDoc(
             answer=UsageReport,
             media=(("text/csv", "The rows, with the figures' names in the first line."),),
             query=UsageQuery,

@@ -33,7 +33,7 @@ class Attempts:
         self._is_closed = False
 
     def close(self) -> None:
-        """The server has to go: no provider is asked any more."""
+        """The server is stopping: no provider is asked any more."""
         self._is_closed = True
 
     async def run(self, call: Call, sink: Sink) -> None:
@@ -42,7 +42,7 @@ class Attempts:
         try:
             if self._is_closed:
                 call.failure = failures.of_shutdown()
-            elif not sink.is_wanted:  # left before the provider was asked
+            elif not sink.is_wanted:  # the client left before any provider was asked
                 call.cancelled = True
             else:
                 async with asyncio.timeout(self._call_max_s):
@@ -50,7 +50,7 @@ class Attempts:
         except TimeoutError:
             call.failure = failures.of_call_too_long()
         except asyncio.CancelledError:
-            # What is still wanted is cancelled by the server's end alone.
+            # A client who leaves, or the server's end. An answer that is still wanted is cancelled by the latter alone.
             call.cancelled = not sink.is_wanted
             call.failure = None if call.cancelled else failures.of_shutdown()
         sink.shield()
@@ -61,22 +61,22 @@ class Attempts:
         for route in call.routes:
             name = route.provider.name
             call.turn_to(route)
-            if not self._circuits.enter(name):
+            if not self._circuits.acquire(name):
                 call.failure = failures.of_open_circuits(self._circuits, (route,))
                 call.attempted("circuit_open")
                 continue
             try:
                 call.failure = await self._ask(call, sink)
             except asyncio.CancelledError:
-                self._circuits.abandon(name)
+                self._circuits.release(name)
                 call.attempted("cancelled")
                 raise
             except Exception as error:
                 call.failure = failures.of_exception(error)
             if call.failure is not None and call.failure.may_fail_over:
-                self._circuits.fail(name)
+                self._circuits.record_failure(name)
             else:
-                self._circuits.succeed(name)
+                self._circuits.record_success(name)
             call.attempted(call.outcome or OK)
             if call.failure is None or not call.failure.may_fail_over or sink.is_open or not sink.is_wanted:
                 return
@@ -116,7 +116,7 @@ class Attempts:
     def _begin(self, call: Call, response: UpstreamAnswer) -> None:
         """The provider has begun to answer. What the sweeper needs is written with the next batch; nobody waits."""
         call.begin(response.header("x-generation-id"))
-        self._circuits.answering(call.route.provider.name)
+        self._circuits.record_start(call.route.provider.name)
         self._writer.submit(
             Mark(
                 wallet_id=call.principal.organization_id,

@@ -30,8 +30,9 @@ class CostBound(msgspec.Struct, frozen=True):
         return min(tokens_max, (budget_pico - self.fixed_pico) // self.output_pico)
 
 
-class Dearest(msgspec.Struct, frozen=True):
-    """The bound of several routes of which any may serve: which one is the dearest depends on the output."""
+class MaxCostBound(msgspec.Struct, frozen=True):
+    """The cost bound of a call that any of several routes may serve: the highest of theirs, which may be another one's
+    for another number of output tokens."""
 
     bounds: tuple[CostBound, ...]
 

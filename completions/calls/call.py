@@ -12,7 +12,7 @@ from billing.pricing import money
 from common.ids import generation_id
 from completions.ask import Ask, Progress, Reported
 from completions.calls.idempotency import Claim
-from completions.calls.limits import Permit
+from completions.calls.limits import Admission
 from completions.providers import kinds
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
@@ -43,10 +43,12 @@ class Call:
         self.rate = rate
         self.output_bound = output_bound  # tokens
         self.attempts: list[Attempt] = []
-        self.failed: list[FailedAttempt] = []  # after they had begun: their providers may bill us
-        self.permit: Permit | None = None  # of a key with rate limits
-        self.claim: Claim | None = None  # of a request with an Idempotency-Key
-        self.written: list[bytes] = []  # of a call with a claim, and of a whole answer: the writer's pieces
+        self.failed: list[FailedAttempt] = []  # attempts that failed after a 200: their providers may bill us
+        self.admission: Admission | None = None  # None without rate limits
+        self.claim: Claim | None = None  # None without an Idempotency-Key
+        self.written: list[
+            bytes
+        ] = []  # the answer writer's pieces; kept for a whole answer, and for a call with a claim
         self.created = int(time.time())
         self.started_s = self.attempt_started_s = time.monotonic()
         self.first_token_ms: int | None = None
@@ -55,7 +57,9 @@ class Call:
         self.failure: UpstreamFailure | None = None
         self.reported: Reported | None = None
         self.provider_ref = ""
-        self._raw_provider_ref: str | None = None  # as the provider wrote it: streams say it in every event
+        self._raw_provider_ref: str | None = (
+            None  # unchecked: every event of a stream repeats it, and only a new one is looked at
+        )
         self.system_fingerprint: str | None = None
         self.output_bytes = 0
         self.finish_reason = ""
@@ -82,7 +86,7 @@ class Call:
     # --- what happens to it -----------------------------------------------------------------
 
     def turn_to(self, route: Route) -> None:
-        """Ask this route next; of what an earlier one left, only its bill is to be heard of."""
+        """Ask this route next. Nothing is left of an earlier route's answer but what its provider may bill us for."""
         if self.begun:
             self.failed.append(FailedAttempt(self.route.provider.name, self.provider_ref, self.look_up_after_s))
         self.route = route
@@ -121,5 +125,6 @@ class Call:
 
 
 def storable(text: str | None) -> str:
-    """A provider's word as the books can hold it: a settlement must not fail for a NUL in an id."""
+    """A provider's word as the books can hold it, printable and of at most PROVIDER_WORD_CHARS_MAX characters: a
+    settlement must not fail for a NUL in an id."""
     return "".join(filter(str.isprintable, text or ""))[:PROVIDER_WORD_CHARS_MAX]

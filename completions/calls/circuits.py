@@ -16,8 +16,8 @@ class Circuit:
 
 
 class Circuits:
-    """By provider name. `enter` before a call, `answering` when its answer begins, then exactly one of `succeed`,
-    `fail` and `abandon`."""
+    """Circuits by provider name. `acquire` before each call, `record_start` when its answer begins, then exactly one of
+    `record_success`, `record_failure` and `release`. `failures_max`: in a row; `open_s`: seconds."""
 
     def __init__(self, *, failures_max: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._failures_max = failures_max
@@ -25,42 +25,43 @@ class Circuits:
         self._clock = clock
         self._circuits: dict[str, Circuit] = {}
 
-    def may_enter(self, provider: str) -> bool:
+    def allows(self, provider: str) -> bool:
         circuit = self._circuits.get(provider)
         if circuit is None or circuit.open_until_s is None:
             return True
         return not circuit.is_probing and self._clock() >= circuit.open_until_s
 
-    def enter(self, provider: str) -> bool:
+    def acquire(self, provider: str) -> bool:
         """Whether a call may go there now; half-open, the first one goes and the others do not."""
-        if not self.may_enter(provider):
+        if not self.allows(provider):
             return False
         circuit = self._of(provider)
         circuit.is_probing = circuit.open_until_s is not None
         return True
 
-    def answering(self, provider: str) -> None:
-        """A probe need not end to let others in; should it fail after all, the circuit opens again at once."""
+    def record_start(self, provider: str) -> None:
+        """The provider has begun to answer: a probe lets others in before it ends. Should it fail after all, the
+        circuit opens again at once."""
         circuit = self._circuits.get(provider)
         if circuit is not None and circuit.is_probing:
             circuit.is_probing, circuit.open_until_s = False, None
 
-    def succeed(self, provider: str) -> None:
+    def record_success(self, provider: str) -> None:
         self._circuits.pop(provider, None)
 
-    def fail(self, provider: str) -> None:
+    def record_failure(self, provider: str) -> None:
         circuit = self._of(provider)
         circuit.failures += 1
         if circuit.is_probing or circuit.failures >= self._failures_max:
             circuit.open_until_s = self._clock() + self._open_s
         circuit.is_probing = False
 
-    def abandon(self, provider: str) -> None:
-        """The call ended without telling anything about the provider."""
+    def release(self, provider: str) -> None:
+        """The call ended without saying anything about the provider: its client left, or the server stopped."""
         self._of(provider).is_probing = False
 
     def retry_after_s(self, provider: str) -> float:
-        """When an open circuit may be tried again."""
+        """Seconds until an open circuit may be tried again; 0 for any other."""
         circuit = self._of(provider)
         return max(0.0, (circuit.open_until_s or 0.0) - self._clock())
 

@@ -16,4 +16,4 @@ def call_headers(call: Call) -> dict[str, str]:
         if call.failure is None and outcomes[-1] != OK:  # a stream's attempt is still under way
             tried.append(f"{name}={OK}")
         headers[ATTEMPTS_HEADER] = ", ".join(tried)
-    return headers | limit_headers(call.permit) if call.permit is not None else headers
+    return headers | limit_headers(call.admission) if call.admission is not None else headers

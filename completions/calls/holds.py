@@ -15,11 +15,11 @@ from common.uuid7 import uuid7
 from completions import errors
 from completions.ask import Ask
 from completions.calls import failures
-from completions.calls.bounds import Dearest, cost_bound, likely_prompt_tokens, output_bound
+from completions.calls.bounds import MaxCostBound, cost_bound, likely_prompt_tokens, output_bound
 from completions.calls.call import Call
 from completions.calls.circuits import Circuits
 from completions.calls.idempotency import Claim
-from completions.calls.limits import Limiter, Permit, rate_limited
+from completions.calls.limits import Admission, Limiter, rate_limited
 from completions.providers import kinds
 from completions.routes import Catalog, Route
 
@@ -72,21 +72,22 @@ class Holds:
         """
         try:
             routes = self._routes(principal, ask, provider)
-            if not any(self._circuits.may_enter(route.provider.name) for route in routes):
-                raise failures.of_open_circuits(self._circuits, routes).error  # spares the ledger a hold
+            if not any(self._circuits.allows(route.provider.name) for route in routes):
+                # Before the hold: the ledger need not hear of a call that nobody can answer.
+                raise failures.of_open_circuits(self._circuits, routes).error
             hold_id = uuid7()
-            permit = await self._admit(principal, ask, hold_id)
+            admission = await self._admit(principal, ask, hold_id)
             try:
                 call = await self._reserve(principal, ask, routes, hold_id)
             except BaseException:
-                if permit is not None:
-                    await self._limiter.release(permit, 0)
+                if admission is not None:
+                    await self._limiter.release(admission, 0)
                 raise
         except BaseException:
             if claim is not None:
                 await claim.drop()
             raise
-        call.permit, call.claim = permit, claim
+        call.admission, call.claim = admission, claim
         return call
 
     def _routes(self, principal: Principal, ask: Ask, provider: str | None) -> tuple[Route, ...]:
@@ -100,15 +101,15 @@ class Holds:
             raise refused
         return able
 
-    async def _admit(self, principal: Principal, ask: Ask, hold_id: UUID) -> Permit | None:
+    async def _admit(self, principal: Principal, ask: Ask, hold_id: UUID) -> Admission | None:
         """The key's rate limits; None for a caller without any."""
         if principal.rate_limits is None or principal.key_id is None:
             return None
         tokens = likely_prompt_tokens(ask.demand.prompt_tokens_max) + (ask.demand.output_tokens or 0)
-        permit = await self._limiter.admit(principal.key_id, principal.rate_limits, tokens, hold_id.hex)
-        if permit.verdict.refused_by is not None:
-            raise rate_limited(permit)
-        return permit
+        admission = await self._limiter.admit(principal.key_id, principal.rate_limits, tokens, hold_id.hex)
+        if admission.decision.refused_by is not None:
+            raise rate_limited(admission)
+        return admission
 
     async def _reserve(self, principal: Principal, ask: Ask, routes: tuple[Route, ...], hold_id: UUID) -> Call:
         """Hold the most that the call may cost; where the balance covers less, lower the output bound to what it does,
@@ -120,7 +121,7 @@ class Holds:
             floor = max(floor, translator.output_tokens_min(ask, route))
         tokens_max = min([output_bound(demand, route, floor) for route in routes])
         tokens_min = tokens_max if demand.output_tokens is not None else min(tokens_max, floor)
-        bound = Dearest(tuple([cost_bound(demand, route) for route in routes]))
+        bound = MaxCostBound(tuple([cost_bound(demand, route) for route in routes]))
         command = Reserve(
             wallet_id=principal.organization_id,
             hold_id=hold_id,
@@ -157,7 +158,7 @@ def refusal(ask: Ask, route: Route) -> errors.GatewayError | None:
     return None
 
 
-def refused_by_books(refused: Refused, bound: Dearest, tokens_max: int, rate: CreditRate) -> errors.GatewayError:
+def refused_by_books(refused: Refused, bound: MaxCostBound, tokens_max: int, rate: CreditRate) -> errors.GatewayError:
     if refused.reason not in ("credits", "key_limit"):
         return _AUTHORITY_LOST[refused.reason]()
     available = max(0, refused.available)

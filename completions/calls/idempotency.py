@@ -6,7 +6,7 @@ again gets the answer and that same settlement, which books it if a crash came i
 tells what was booked. A call that failed gives its claim back. Two requests cannot hold one claim; a
 claim whose process died is free again when its hold would have expired.
 
-The stored answer is the only text of a conversation that Quantized keeps (contract §6).
+The stored answer, sealed and deleted after a day, is the only text of a conversation that Quantized keeps.
 """
 
 import logging
@@ -27,7 +27,8 @@ KEY_CHARS_MAX = 255
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 PURPOSE = "stored answer"
 
-# Its own row is no other's: the statement is sent again when a connection was lost before its answer came.
+# Safe to send again after a connection was lost before its answer came: a row with this claim's own token is this
+# claim's.
 CLAIM = """
 INSERT INTO completions_idempotentcall AS c (organization_id, key, fingerprint, claim, lease_until, expires_at, answer)
 VALUES (%s, %s, %s, %s, now() + make_interval(secs => %s), now() + interval '24 hours', '')
@@ -44,7 +45,8 @@ DELETE FROM completions_idempotentcall WHERE organization_id = %s AND key = %s A
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """All but the credits, which only the settlement knows. `body` is the JSON of the choices, or the events."""
+    """What a retry gets, but for the credits, which only the settlement knows. `created` is Unix time; `body` is the
+    JSON of the choices, or, `streamed`, the events."""
 
     provider: str
     model: str
@@ -61,7 +63,8 @@ class Database(Protocol):
 
 
 class Claim:
-    """The right to make this call. Ends with `store` or with `drop`."""
+    """The right to make the one call of an Idempotency-Key. Ends with `store` or with `drop`; both raise
+    LedgerUnavailable when the database is away."""
 
     def __init__(self, database: Database, organization_id: UUID, key: str) -> None:
         self._database = database
@@ -82,8 +85,11 @@ class Idempotency:
         self._lease_s = lease_s
 
     async def claim(self, organization_id: UUID, key: str, fingerprint: bytes) -> Claim | StoredAnswer:
-        """A claim for a new request, the stored answer for one made before. Raises for a request that
-        is still running, and for another one under the same key."""
+        """A claim for a new request, the stored answer for one made before. `fingerprint` is the SHA-256 of the
+        request.
+
+        Raises OutOfRange for a key that is none, IdempotencyInProgress while the first request still runs,
+        IdempotencyKeyReused for another request under the same key, LedgerUnavailable without a database."""
         if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
             raise OutOfRange(f"'{HEADER}' must be 1 to {KEY_CHARS_MAX} printable characters.", param=HEADER)
         claim = Claim(self._database, organization_id, key)

@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 WINDOW_S = 60
 REDIS_PAUSE_S = 5.0
-OWED_MAX = 100_000
+PENDING_RELEASES_MAX = 100_000
 
 Limit = Literal["requests", "tokens", "concurrency"]
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """Whether a call may start. Of each limit that the key has: what remains, and when all of it is back."""
+class Decision(msgspec.Struct, frozen=True):
+    """Whether a call may start. For each limit that the key has: what remains, and when all of it is back."""
 
     refused_by: Limit | None
     retry_after_s: float
@@ -41,20 +41,21 @@ class Verdict(msgspec.Struct, frozen=True):
     reset_tokens_s: float
 
 
-class Permit(NamedTuple):
-    """One call that was let through; give it back with `release`."""
+class Admission(NamedTuple):
+    """One call as the limits counted it, with the decision; give back with `release` what was let through."""
 
     key_id: UUID
     call_id: str
-    second: int  # the bucket its tokens were counted in
+    second: int  # Unix time: the bucket its tokens were counted in
     tokens: int
     limits: RateLimits
-    verdict: Verdict
+    decision: Decision
     is_local: bool
 
 
-class Place(NamedTuple):
-    """What Redis is to be told of a call that it need not count any more."""
+class PendingRelease(NamedTuple):
+    """A call that Redis still counts as running and need not: to be told as soon as Redis is there. `correction` is
+    added to the tokens of the bucket `second`."""
 
     key_id: UUID
     call_id: str
@@ -140,7 +141,7 @@ class Limiter:
         self._clock = clock
         self._local: dict[UUID, LocalWindow] = {}
         self._redis_away_until_s = 0.0
-        self._owed: deque[Place] = deque(maxlen=OWED_MAX)  # places to give back as soon as Redis is there
+        self._pending: deque[PendingRelease] = deque(maxlen=PENDING_RELEASES_MAX)
         self._admit = redis.register_script(SCRIPT)
         self._release = redis.register_script(RELEASE)
 
@@ -149,23 +150,31 @@ class Limiter:
         redis = Redis.from_url(redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         return cls(redis, call_life_s=call_life_s, processes=processes)
 
-    async def admit(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
-        """A permit, also for a refused call: look at its verdict. `tokens` is what the call is likely to use."""
+    async def admit(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Admission:
+        """Count one more call, `call_id`, of this key, unless a limit refuses it: the admission's decision says so. A
+        call that was admitted is to be given back by `release`; a refused one was not counted.
+
+        `tokens` is the estimate that counts against the limit until then: half of the prompt's upper estimate, which is
+        near what text has, and the output bound that the client named. Never raises for want of Redis."""
         if self._clock() >= self._redis_away_until_s:
             try:
                 await self._give_back()
                 return await self._admit_in_redis(key_id, limits, tokens, call_id)
             except (RedisError, OSError) as error:
-                self._owed.append(Place(key_id, call_id, 0, 0))  # it may have been heard all the same
+                # Redis may have counted the call although its answer was lost.
+                self._pending.append(PendingRelease(key_id, call_id, 0, 0))
                 self._leave_redis_alone(error)
         return self._admit_locally(key_id, limits, tokens, call_id)
 
-    async def release(self, permit: Permit, tokens_used: int) -> None:
-        """The call has ended: free its place, and count the tokens it really used. Never raises."""
-        if permit.is_local:
-            self._window(permit.key_id).release(permit, tokens_used)
+    async def release(self, admission: Admission, tokens_used: int) -> None:
+        """The call has ended: another may run in its place, and the tokens it really used replace the estimate. Never
+        raises for want of Redis: what Redis is to be told is kept for later."""
+        if admission.is_local:
+            self._window(admission.key_id).release(admission, tokens_used)
             return
-        self._owed.append(Place(permit.key_id, permit.call_id, permit.second, tokens_used - permit.tokens))
+        self._pending.append(
+            PendingRelease(admission.key_id, admission.call_id, admission.second, tokens_used - admission.tokens)
+        )
         if self._clock() < self._redis_away_until_s:
             return
         try:
@@ -177,31 +186,31 @@ class Limiter:
         await self._redis.aclose()
 
     async def _give_back(self) -> None:
-        while self._owed:
-            place = self._owed.popleft()
-            _, tokens, running = names(place.key_id)
+        while self._pending:
+            ended = self._pending.popleft()
+            _, tokens, running = names(ended.key_id)
             try:
-                await self._release(keys=[tokens, running], args=[place.second, place.correction, place.call_id])
+                await self._release(keys=[tokens, running], args=[ended.second, ended.correction, ended.call_id])
             except (RedisError, OSError):
-                self._owed.append(place._replace(correction=0))  # a correction must not be made twice
+                self._pending.append(ended._replace(correction=0))  # Redis may have made the correction: never twice
                 raise
 
-    async def _admit_in_redis(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
+    async def _admit_in_redis(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Admission:
         args: list[str | int] = [
             *(-1 if limit is None else limit for limit in in_order(limits)),
             tokens,
             call_id,
             self._call_life_s,
         ]
-        told = [int(figure) for figure in await self._admit(keys=list(names(key_id)), args=args)]
-        return permit_of(key_id, limits, tokens, call_id, told, is_local=False)
+        figures = [int(figure) for figure in await self._admit(keys=list(names(key_id)), args=args)]
+        return admission_of(key_id, limits, tokens, call_id, figures, is_local=False)
 
-    def _admit_locally(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Permit:
+    def _admit_locally(self, key_id: UUID, limits: RateLimits, tokens: int, call_id: str) -> Admission:
         share = RateLimits(
             *(limit if limit is None else max(1, limit // self._processes) for limit in in_order(limits))
         )
-        told = self._window(key_id).admit(int(self._clock()), share, tokens, call_id, self._call_life_s)
-        return permit_of(key_id, share, tokens, call_id, told, is_local=True)
+        figures = self._window(key_id).admit(int(self._clock()), share, tokens, call_id, self._call_life_s)
+        return admission_of(key_id, share, tokens, call_id, figures, is_local=True)
 
     def _window(self, key_id: UUID) -> "LocalWindow":
         return self._local.setdefault(key_id, LocalWindow())
@@ -232,10 +241,10 @@ class LocalWindow:
         windows = [(sum(b.values()), max(b) + WINDOW_S - now if b else 0) for b in (self.requests, self.tokens)]
         return [refused, retry, now, *windows[0], *windows[1]]
 
-    def release(self, permit: Permit, tokens_used: int) -> None:
-        self.running.pop(permit.call_id, None)
-        if permit.second in self.tokens:
-            self.tokens[permit.second] += tokens_used - permit.tokens
+    def release(self, admission: Admission, tokens_used: int) -> None:
+        self.running.pop(admission.call_id, None)
+        if admission.second in self.tokens:
+            self.tokens[admission.second] += tokens_used - admission.tokens
 
     def _decide(self, now: int, limits: RateLimits, tokens: int) -> tuple[int, int]:
         asked = ((self.requests, limits.requests_per_minute, 1), (self.tokens, limits.tokens_per_minute, tokens))
@@ -248,7 +257,7 @@ class LocalWindow:
 
 
 def wait_s(buckets: dict[int, int], excess: int, now: int) -> int:
-    """Until so much has left the window."""
+    """Seconds until at least `excess` has left the window; `buckets` are counts by Unix second."""
     for second in sorted(buckets):
         excess -= buckets[second]
         if excess <= 0:
@@ -256,11 +265,11 @@ def wait_s(buckets: dict[int, int], excess: int, now: int) -> int:
     return WINDOW_S
 
 
-def permit_of(
-    key_id: UUID, limits: RateLimits, tokens: int, call_id: str, told: list[int], *, is_local: bool
-) -> Permit:
-    refused, retry, second, requests_used, requests_reset, tokens_used, tokens_reset = told
-    verdict = Verdict(
+def admission_of(
+    key_id: UUID, limits: RateLimits, tokens: int, call_id: str, figures: list[int], *, is_local: bool
+) -> Admission:
+    refused, retry, second, requests_used, requests_reset, tokens_used, tokens_reset = figures
+    decision = Decision(
         refused_by=REFUSED_BY[refused],
         retry_after_s=retry,
         remaining_requests=max(0, (limits.requests_per_minute or 0) - requests_used),
@@ -268,36 +277,36 @@ def permit_of(
         remaining_tokens=max(0, (limits.tokens_per_minute or 0) - tokens_used),
         reset_tokens_s=tokens_reset,
     )
-    return Permit(key_id, call_id, second, tokens, limits, verdict, is_local)
+    return Admission(key_id, call_id, second, tokens, limits, decision, is_local)
 
 
-def rate_limited(permit: Permit) -> errors.RateLimited:
-    limits, verdict = permit.limits, permit.verdict
-    told = {
+def rate_limited(admission: Admission) -> errors.RateLimited:
+    limits, decision = admission.limits, admission.decision
+    reasons = {
         "requests": f"more than {limits.requests_per_minute} requests per minute",
         "tokens": f"more than {limits.tokens_per_minute} tokens per minute",
         "concurrency": f"more than {limits.concurrency} calls at the same time",
     }
-    message = f"This API key may not make {told[verdict.refused_by or 'requests']}."
-    if limits.tokens_per_minute is not None and permit.tokens > limits.tokens_per_minute:
-        message += f" This one alone may use {permit.tokens} tokens; ask for less."
-        return errors.RateLimited(message, limits=headers(permit))
-    return errors.RateLimited(message, retry_after_s=verdict.retry_after_s, limits=headers(permit))
+    message = f"This API key may not make {reasons[decision.refused_by or 'requests']}."
+    if limits.tokens_per_minute is not None and admission.tokens > limits.tokens_per_minute:
+        message += f" This one alone may use {admission.tokens} tokens; ask for less."
+        return errors.RateLimited(message, limits=headers(admission))
+    return errors.RateLimited(message, retry_after_s=decision.retry_after_s, limits=headers(admission))
 
 
-def headers(permit: Permit) -> dict[str, str]:
-    """What the SDKs of OpenAI's world read; only of the limits that the key has."""
-    limits, verdict = permit.limits, permit.verdict
-    told: dict[str, str] = {}
+def headers(admission: Admission) -> dict[str, str]:
+    """The `x-ratelimit-*` headers that OpenAI's SDKs read, for the limits that the key has."""
+    limits, decision = admission.limits, admission.decision
+    found: dict[str, str] = {}
     if limits.requests_per_minute is not None:
-        told["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
-        told["x-ratelimit-remaining-requests"] = str(verdict.remaining_requests)
-        told["x-ratelimit-reset-requests"] = f"{verdict.reset_requests_s:g}s"
+        found["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
+        found["x-ratelimit-remaining-requests"] = str(decision.remaining_requests)
+        found["x-ratelimit-reset-requests"] = f"{decision.reset_requests_s:g}s"
     if limits.tokens_per_minute is not None:
-        told["x-ratelimit-limit-tokens"] = str(limits.tokens_per_minute)
-        told["x-ratelimit-remaining-tokens"] = str(verdict.remaining_tokens)
-        told["x-ratelimit-reset-tokens"] = f"{verdict.reset_tokens_s:g}s"
-    return told
+        found["x-ratelimit-limit-tokens"] = str(limits.tokens_per_minute)
+        found["x-ratelimit-remaining-tokens"] = str(decision.remaining_tokens)
+        found["x-ratelimit-reset-tokens"] = f"{decision.reset_tokens_s:g}s"
+    return found
 
 
 def in_order(limits: RateLimits) -> tuple[int | None, int | None, int | None]:
@@ -305,6 +314,6 @@ def in_order(limits: RateLimits) -> tuple[int | None, int | None, int | None]:
 
 
 def names(key_id: UUID) -> tuple[str, str, str]:
-    """One hash tag: all three live on the same node of a cluster."""
+    """The Redis keys of requests, tokens and running calls. One hash tag: they live on the same node of a cluster."""
     base = f"quantized:limits:{{{key_id.hex}}}"
     return f"{base}:requests", f"{base}:tokens", f"{base}:running"

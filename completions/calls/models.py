@@ -4,7 +4,8 @@ from accounts.models import Organization
 
 
 class ServerProcess(models.Model):
-    """A server process that runs, and what only it knows; see servers.py. A row that is not seen any more is dead."""
+    """A server process that runs, and what only it knows; see processes.py. A row that has not been seen for
+    a while belongs to a process that died."""
 
     id = models.UUIDField(primary_key=True)
     name = models.TextField()  # host:pid

@@ -45,8 +45,10 @@ class Settlement:
             try:
                 outcome = await booked
             finally:
-                if call.permit is not None:  # before the client knows: its next call shall find the place free
-                    await self._limiter.release(call.permit, call.billed.total_tokens if call.billed else 0)
+                if (
+                    call.admission is not None
+                ):  # before the client has its answer, so that its next call is not refused for this one
+                    await self._limiter.release(call.admission, call.billed.total_tokens if call.billed else 0)
             if not is_kept:  # the database was away; now that it has taken the settlement, it takes the answer too
                 await self._keep(call, command)
             settled = outcome if isinstance(outcome, Settled) else None

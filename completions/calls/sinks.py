@@ -1,4 +1,4 @@
-"""Where a call's answer goes: to a client who waits for all of it (`Whole`), or who reads along (`Streamed`).
+"""Where a call's answer goes: to a client who waits for all of it (`WholeSink`), or who reads along (`StreamSink`).
 
 The two differ here and nowhere else. A sink is written by the call's own task, which outlives the request: money is
 never settled by the response, whose generator may never be closed under ASGI.
@@ -77,7 +77,7 @@ def error_of(call: Call, failure: UpstreamFailure) -> GatewayError:
     return failure.error
 
 
-class Whole:
+class WholeSink:
     """See `Sink`. A client who leaves changes nothing: the call runs to its end."""
 
     call: Call
@@ -119,7 +119,7 @@ class Whole:
         self._ended.set_result(None)
 
 
-class Streamed:
+class StreamSink:
     """See `Sink`. The status waits for the first real event, for a while. A client who leaves ends the call, unless the
     answer is wanted by its Idempotency-Key, or, for a while, its provider bills it in full anyway."""
 
@@ -132,7 +132,7 @@ class Streamed:
         self._dialect = dialect
         self._times = times
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._has_left = False
+        self._is_disconnected = False
         self._is_shielded = False
         self._task: asyncio.Task[None] | None = None
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -145,7 +145,7 @@ class Streamed:
         self._writer = self._dialect.writer(call.ask, head_of(call))
         self.media_type = self._writer.media_type
         self.buffer = ClientBuffer(self._writer.keepalive, self._times.keepalive_s)
-        if self._has_left:  # while the hold was made: no provider need hear of the call
+        if self._is_disconnected:  # while the hold was made: no provider need hear of the call
             self.buffer.abandon()
 
     async def opened(self) -> None:
@@ -157,7 +157,7 @@ class Streamed:
 
     @property
     def is_wanted(self) -> bool:
-        return not self._has_left or self.call.claim is not None
+        return not self._is_disconnected or self.call.claim is not None
 
     @property
     def is_open(self) -> bool:
@@ -177,7 +177,7 @@ class Streamed:
 
     async def room(self) -> None:
         if not await self.buffer.room():
-            self.leave()
+            self.disconnect()
 
     def shield(self) -> None:
         self._is_shielded = True
@@ -203,11 +203,11 @@ class Streamed:
 
     # --- the client's side ------------------------------------------------------------------
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """The client is gone, or has everything. Called twice, or after the end, it changes nothing."""
-        if self._has_left or self._is_shielded:
+        if self._is_disconnected or self._is_shielded:
             return
-        self._has_left = True
+        self._is_disconnected = True
         if self._task is None:
             return
         self.buffer.abandon()

@@ -18,7 +18,7 @@ class SecretUnreadable(Exception):
     """The sealed text does not open: another SECRET_KEY sealed it, or it was sealed for another origin."""
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class SealedSecret(msgspec.Struct, frozen=True):
     origin: str
     secret: str
 
@@ -31,13 +31,13 @@ def origin(base_url: str) -> str:
 
 def seal(secret: str, base_url: str) -> str:
     """The secret as it is stored, usable with this base URL's origin only."""
-    return sealing.seal(msgspec.json.encode(Sealed(origin(base_url), secret)), PURPOSE)
+    return sealing.seal(msgspec.json.encode(SealedSecret(origin(base_url), secret)), PURPOSE)
 
 
 def unseal(sealed: str, base_url: str) -> str:
     """The secret again; raises SecretUnreadable for another origin or under another SECRET_KEY."""
     try:
-        opened = msgspec.json.decode(sealing.unseal(sealed, PURPOSE), type=Sealed)
+        opened = msgspec.json.decode(sealing.unseal(sealed, PURPOSE), type=SealedSecret)
     except (sealing.Unreadable, msgspec.DecodeError) as error:
         raise SecretUnreadable("the stored secret cannot be decrypted with SECRET_KEY or its fallbacks") from error
     if opened.origin != origin(base_url):

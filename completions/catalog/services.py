@@ -19,7 +19,7 @@ Row = TypeVar("Row", bound=models.Model)
 CATALOG_LOCK = 0x9A17  # pg_advisory_xact_lock: two deployments may load their catalogs at the same moment
 
 
-class Loaded(msgspec.Struct):
+class LoadReport(msgspec.Struct):
     """How many rows of the file were new, different, or there already; and how many price versions that made."""
 
     created: int = 0
@@ -29,13 +29,13 @@ class Loaded(msgspec.Struct):
 
 
 @transaction.atomic
-def load(file: CatalogFile) -> Loaded:
+def load(file: CatalogFile) -> LoadReport:
     """Make the file's providers, models and routes so; rows it does not name are not touched.
 
     Raises CatalogError, and changes nothing, if one of them cannot be.
     """
     lock_catalog()
-    loaded = Loaded()
+    loaded = LoadReport()
     for provider in file.providers:
         _load_provider(provider, loaded)
     for model in file.models:
@@ -69,12 +69,12 @@ def _rates(price: Price) -> tuple[Any, ...]:
     return struct.base, struct.tiers
 
 
-def _load_provider(entry: ProviderEntry, loaded: Loaded) -> None:
+def _load_provider(entry: ProviderEntry, loaded: LoadReport) -> None:
     row = Provider.objects.filter(name=entry.name).first() or Provider(name=entry.name)
     _save(row, entry.name, msgspec.structs.asdict(entry), loaded)
 
 
-def _load_model(entry: ModelEntry, loaded: Loaded) -> Model:
+def _load_model(entry: ModelEntry, loaded: LoadReport) -> Model:
     row = Model.objects.filter(pk=entry.id).first() or Model(pk=entry.id)
     values = msgspec.structs.asdict(entry)
     del values["routes"]
@@ -82,7 +82,7 @@ def _load_model(entry: ModelEntry, loaded: Loaded) -> Model:
     return _save(row, entry.id, values, loaded)
 
 
-def _load_route(model: Model, entry: RouteEntry, loaded: Loaded) -> None:
+def _load_route(model: Model, entry: RouteEntry, loaded: LoadReport) -> None:
     where = f"{model.pk}: route by {entry.provider}"
     provider = Provider.objects.filter(name=entry.provider).first()
     if provider is None:
@@ -101,7 +101,7 @@ def _load_route(model: Model, entry: RouteEntry, loaded: Loaded) -> None:
     _save(row, where, values, loaded)
 
 
-def _load_price(current: Price | None, entry: RouteEntry, loaded: Loaded) -> Price | None:
+def _load_price(current: Price | None, entry: RouteEntry, loaded: LoadReport) -> Price | None:
     if entry.price is None:
         return None
     tiers = [tier(one.above_prompt_tokens, one.usd()) for one in entry.tiers]
@@ -110,7 +110,7 @@ def _load_price(current: Price | None, entry: RouteEntry, loaded: Loaded) -> Pri
     return price
 
 
-def _save(row: Row, where: str, values: dict[str, Any], loaded: Loaded) -> Row:
+def _save(row: Row, where: str, values: dict[str, Any], loaded: LoadReport) -> Row:
     """Set what the entry says (None: nothing said), and save and count the row."""
     is_new = row._state.adding
     changed = {name: value for name, value in values.items() if value is not None and getattr(row, name) != value}

@@ -42,7 +42,7 @@ class SyncFailed(ValueError):
     """The list could not be had, in one line."""
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
+class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model of their list in our terms. Without `usd` it has no price we can take."""
 
     usd: dict[str, Decimal]
@@ -65,16 +65,16 @@ class Difference(msgspec.Struct, frozen=True):
         return f"{self.model}: {self.field}: ours {self.ours}, theirs {self.theirs}"
 
 
-class Synced(msgspec.Struct, kw_only=True):
+class SyncReport(msgspec.Struct, kw_only=True):
     checked: int = 0
     differences: list[Difference] = []
     notes: list[str] = []
     applied: int = 0
 
 
-def sync(listed: dict[str, Listed], *, apply: bool) -> Synced:
+def sync(listed: dict[str, ListedModel], *, apply: bool) -> SyncReport:
     """Compare every enabled OpenRouter route; with `apply`, give those whose price differs a new version."""
-    synced = Synced()
+    synced = SyncReport()
     with transaction.atomic():
         services.lock_catalog()
         for route in _routes():
@@ -91,7 +91,7 @@ def sync(listed: dict[str, Listed], *, apply: bool) -> Synced:
     return synced
 
 
-def price_differences(route: Route, theirs: Listed) -> list[Difference]:
+def price_differences(route: Route, theirs: ListedModel) -> list[Difference]:
     assert route.price is not None  # a CHECK of the table: enabled routes have one
     if not theirs.usd:
         return []
@@ -106,7 +106,7 @@ def price_differences(route: Route, theirs: Listed) -> list[Difference]:
     return found
 
 
-def limit_differences(route: Route, theirs: Listed) -> list[Difference]:
+def limit_differences(route: Route, theirs: ListedModel) -> list[Difference]:
     """Limits they name, and the capabilities that only one side has."""
     limits = {"context_length": theirs.context_length, "max_output_tokens": theirs.max_output_tokens}
     found = [
@@ -121,7 +121,7 @@ def limit_differences(route: Route, theirs: Listed) -> list[Difference]:
     return found
 
 
-def fetch(base_url: str | None = None) -> dict[str, Listed]:
+def fetch(base_url: str | None = None) -> dict[str, ListedModel]:
     """OpenRouter's list by model id. Raises SyncFailed with one line when it cannot be had."""
     url = f"{base_url or settings.OPENROUTER_BASE_URL}/models"
     try:
@@ -132,12 +132,12 @@ def fetch(base_url: str | None = None) -> dict[str, Listed]:
     return {name: listed(model) for name, model in models.items()}
 
 
-def listed(model: dict[str, Any]) -> Listed:
+def listed(model: dict[str, Any]) -> ListedModel:
     """One entry of their list, tolerant of whatever it holds."""
     notes: list[str] = []
     usd = _prices(_mapping(model.get("pricing")), notes)
     top = _mapping(model.get("top_provider"))
-    return Listed(
+    return ListedModel(
         usd=usd if {"input", "output"} <= usd.keys() else {},
         tiers=_tiers(_mapping(model.get("pricing")), notes),
         capabilities=_capabilities(model, usd),
@@ -152,7 +152,7 @@ def _routes() -> Iterable[Route]:
     return rows.select_related("price").order_by("model_id", "id")
 
 
-def _apply(route: Route, theirs: Listed, synced: Synced) -> None:
+def _apply(route: Route, theirs: ListedModel, synced: SyncReport) -> None:
     """A price that would sell for nothing what we sell today, or less than the route needs, is not taken over."""
     assert route.price is not None
     if lost := missing_prices(route.capabilities, theirs.usd):

@@ -36,18 +36,19 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "user": ("",),
 }
 _OF_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
-# Whatever the route, these are ours to keep.
+# Fields that the gateway honours itself, whatever the route can do.
 _ALWAYS_HONOURED = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"})
 
 
-def sent_fields(chat: Chat) -> list[str]:
-    """The fields that say something: not null, not empty, and no word on tools without tools."""
+def present_fields(chat: Chat) -> list[str]:
+    """The names of the fields of a request that have a value: not null, not empty, and none of tool choice without
+    tools."""
     fields = chat.fields
     return [name for name in chat.raw if not _is_empty(name, getattr(fields, name), fields)]
 
 
-def asked_fields(chat: Chat) -> frozenset[str]:
-    """The sent fields a route must be able to honour: those that ask for something beyond the ordinary."""
+def effective_fields(chat: Chat) -> frozenset[str]:
+    """The names of the present fields that a route must be able to honour: whose value is not the neutral one."""
     fields = chat.fields
     return frozenset(
         name
@@ -91,7 +92,7 @@ _PART_CAPABILITY: dict[type, str] = {
 
 def needs(chat: Chat) -> list[tuple[str, str]]:
     """(capability, the field that asks for it) for everything a route may be unable to do."""
-    found = [(_CAPABILITY[name], name) for name in sorted(asked_fields(chat)) if name in _CAPABILITY]
+    found = [(_CAPABILITY[name], name) for name in sorted(effective_fields(chat)) if name in _CAPABILITY]
     found += _format_needs(chat.fields)
     found += [
         (_OUTPUT_CAPABILITY[word], "modalities") for word in chat.fields.modalities or () if word in _OUTPUT_CAPABILITY

@@ -16,7 +16,7 @@ from billing.models import Entry, Usage
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME
 from billing.usage.browse import CallFilter, Outcome, Position, calls, position
-from billing.usage.receipts import Receipt, receipt
+from billing.usage.receipts import CallReceipt, receipt
 from billing.usage.report import day_start
 from common.checks import as_uuid
 from common.ids import generation_id, hold_id_of
@@ -59,7 +59,7 @@ class ShownCall(msgspec.Struct, frozen=True):
     tokens_per_second: float | None
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class ActivityFilter(msgspec.Struct, frozen=True):
     """What was asked for: as it was typed, and as the books understand it. `problem` says what of it cannot be read."""
 
     typed: dict[str, str]
@@ -142,7 +142,7 @@ def csv_row(usage: Usage) -> tuple[Any, ...]:
 # --- What is asked for ------------------------------------------------------------------------------
 
 
-def wanted_of(given: QueryDict, visitor: Visitor) -> Wanted:
+def wanted_of(given: QueryDict, visitor: Visitor) -> ActivityFilter:
     told = {name: str(given.get(name, "")).strip()[:TEXT_MAX] for name in FILTERS}
     typed = {name: text for name, text in told.items() if text}
     first, last = day_of(typed.get("from", "")), day_of(typed.get("to", ""))
@@ -155,8 +155,8 @@ def wanted_of(given: QueryDict, visitor: Visitor) -> Wanted:
     elif ("key" in typed and key_id is None) or typed.get("outcome", "") not in dict(OUTCOMES):
         problem = "This filter is not known."
     if problem:
-        return Wanted(typed, CallFilter(), problem)
-    return Wanted(
+        return ActivityFilter(typed, CallFilter(), problem)
+    return ActivityFilter(
         typed,
         CallFilter(
             key_id=key_id,
@@ -258,7 +258,7 @@ def receipt_page(request: HttpRequest, visitor: Visitor, generation: str) -> Htt
     return show(request, visitor, "receipt.html", context)
 
 
-def sum_of(found: Receipt) -> Sum | None:
+def sum_of(found: CallReceipt) -> Sum | None:
     """None for a call that consumed nothing, or has not ended."""
     usage = found.usage
     if usage is None:

@@ -30,7 +30,7 @@ class EndpointForm(forms.Form):
         super().__init__(data, auto_id="endpoint_%s")
 
 
-class Sent(msgspec.Struct, frozen=True):
+class DeliveryLine(msgspec.Struct, frozen=True):
     """A delivery in people's words."""
 
     delivery: Delivery
@@ -76,12 +76,12 @@ def endpoint_page(request: HttpRequest, visitor: Visitor, endpoint_id: UUID) -> 
     return show(request, visitor, "webhook.html", context)
 
 
-def sent(delivery: Delivery) -> Sent:
+def sent(delivery: Delivery) -> DeliveryLine:
     if delivery.delivered_at is not None:
-        return Sent(delivery, "delivered", "good")
+        return DeliveryLine(delivery, "delivered", "good")
     if delivery.gave_up_at is not None:
-        return Sent(delivery, "given up", "bad")
-    return Sent(delivery, "trying" if delivery.attempts else "waiting", "warn" if delivery.attempts else "")
+        return DeliveryLine(delivery, "given up", "bad")
+    return DeliveryLine(delivery, "trying" if delivery.attempts else "waiting", "warn" if delivery.attempts else "")
 
 
 @require_POST

@@ -313,7 +313,7 @@ def receipt_of(object_id: str) -> dict[str, Any]:
     }
 
 
-def arithmetic(found: receipts.Receipt) -> dict[str, Any]:
+def arithmetic(found: receipts.CallReceipt) -> dict[str, Any]:
     """Tokens × price by class; today's margin and rate are said beside it, what was charged is the ledger's."""
     usage = found.usage
     assert usage is not None

@@ -14,7 +14,7 @@ from django.urls import path
 from django.utils import timezone
 from unfold import widgets
 
-from completions.calls.presence import servers
+from completions.calls.processes import servers
 from completions.catalog.price_changes import cancel
 from completions.catalog.probe import probe
 from completions.models import CAPABILITIES, Model, PriceChange, Provider, Route

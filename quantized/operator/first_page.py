@@ -20,7 +20,7 @@ from billing.usage.figures import Health, Totals
 from billing.usage.report import Span
 from common.numbers import MICRO, rounded_dollars
 from common.periodic import late_after
-from completions.calls.presence import CircuitState, Servers, servers
+from completions.calls.processes import CircuitState, Servers, servers
 from completions.models import Provider
 from quantized.operator import chart
 from quantized.schedule import PERIODIC_TASKS
@@ -65,12 +65,12 @@ class ProviderLine(msgspec.Struct, frozen=True):
     errors: int
     attempts: int
     failed: int
-    spared: int
+    skipped: int
     latency_ms: int | None
 
     @property
     def uptime(self) -> str:
-        up = figures.uptime(self.attempts, self.failed, self.spared)
+        up = figures.uptime(self.attempts, self.failed, self.skipped)
         return "–" if up is None else f"{up * 100:.1f} %"
 
     @property
@@ -78,7 +78,7 @@ class ProviderLine(msgspec.Struct, frozen=True):
         return {"open": "bad", "half_open": "warn"}.get(self.circuit.state, "good")
 
 
-class Beat(msgspec.Struct, frozen=True):
+class TaskLine(msgspec.Struct, frozen=True):
     task: str
     at: datetime | None
     is_late: bool
@@ -102,15 +102,15 @@ class FirstPage(msgspec.Struct, frozen=True):
     servers: Servers
     low: Sequence[Low]
     runs: Sequence[Run]
-    beats: Sequence[Beat]
+    task_lines: Sequence[TaskLine]
 
     @property
     def books_are_well(self) -> bool:
         return bool(self.runs) and all(run.is_well and not run.is_late for run in self.runs)
 
     @property
-    def late(self) -> list[Beat]:
-        return [beat for beat in self.beats if beat.is_late]
+    def late(self) -> list[TaskLine]:
+        return [beat for beat in self.task_lines if beat.is_late]
 
 
 def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def gather(now: datetime) -> FirstPage:
         servers=serving,
         low=overview.running_low(now),
         runs=[judged(row, now) for row in overview.last_runs()],
-        beats=[beat_of(row, now) for row in overview.heartbeats()],
+        task_lines=[task_line_of(row, now) for row in overview.heartbeats()],
     )
 
 
@@ -165,7 +165,7 @@ def line(name: str, row: Provider | None, healths: Sequence[Health], serving: Se
         errors=sum(health.errors for health in healths),
         attempts=sum(health.attempts for health in healths),
         failed=sum(health.failed for health in healths),
-        spared=sum(health.spared for health in healths),
+        skipped=sum(health.skipped for health in healths),
         latency_ms=sum(ms * requests for ms, requests in timed) // weight if weight else None,
     )
 
@@ -175,10 +175,10 @@ def judged(row: VerifierRun, now: datetime) -> Run:
     return Run(row, not row.violations and not row.error, is_late)
 
 
-def beat_of(row: Heartbeat, now: datetime) -> Beat:
+def task_line_of(row: Heartbeat, now: datetime) -> TaskLine:
     is_late = row.succeeded_at is None or now - row.succeeded_at > late_after(row.task)
     failed_last = row.failed_at is not None and (row.succeeded_at is None or row.failed_at > row.succeeded_at)
-    return Beat(
+    return TaskLine(
         row.task.replace(".tasks.", ": ").replace("_", " "), row.succeeded_at, is_late, row.error if failed_last else ""
     )
 

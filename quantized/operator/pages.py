@@ -39,7 +39,7 @@ class BoundedPaginator(Paginator):
         return int(rows.order_by()[:COUNTED_MAX].count())
 
 
-class Listed(ChangeList):
+class UncountedChangeList(ChangeList):
     """How many there are in all is not asked, and not said."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -56,7 +56,7 @@ class Page(ModelAdmin):
     empty_value_display = "–"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return Listed
+        return UncountedChangeList
 
 
 class Audited(Page):

@@ -57,7 +57,7 @@ def figure(one: PriceClass, now: Decimal | None) -> forms.DecimalField:
     )
 
 
-class Shown(msgspec.Struct, frozen=True):
+class PriceDifference(msgspec.Struct, frozen=True):
     """A class that changes: USD before and after, by how much, and what a million of it (or one) sells for."""
 
     name: str
@@ -126,9 +126,9 @@ def words(route: Route, form: PriceForm) -> list[tuple[str, str]]:
     ]
 
 
-def shown(line: price_changes.Line) -> Shown:
+def shown(line: price_changes.Line) -> PriceDifference:
     percent = line.percent
-    return Shown(
+    return PriceDifference(
         name=BY_NAME[line.name].words,
         before=usd(line.before),
         after=usd(line.after),

@@ -152,8 +152,8 @@ def test_health_counts_the_attempts_after_which_another_provider_answered(clock:
     ]
     call(alice, 1, attempts=tuple(tried), first_token_ms=30, latency_ms=150)
     call(alice, 1, attempts=({"provider": "sandbox", "outcome": "refused", "milliseconds": 5},), latency_ms=51)
-    spared = ({"provider": "shaky", "outcome": "circuit_open", "milliseconds": 0}, tried[1])
-    call(alice, 1, attempts=spared, first_token_ms=50, latency_ms=102)
+    skipped = ({"provider": "shaky", "outcome": "circuit_open", "milliseconds": 0}, tried[1])
+    call(alice, 1, attempts=skipped, first_token_ms=50, latency_ms=102)
     rollups.roll_up()
     sandbox, shaky = figures.provider_health(WEEK)
     assert sandbox == figures.Health("sandbox/echo", "sandbox", 3, 0, 60, 3, 0, 0, 40, 101)

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from common.histogram import Histogram
 from common.postgres import DatabaseUnavailable
-from completions.calls import presence as servers
+from completions.calls import processes as servers
 from completions.calls.circuits import Circuits
-from completions.calls.presence import CircuitState, Presence
+from completions.calls.processes import CircuitState, ProcessReport
 from completions.models import ServerProcess
 
 pytestmark = pytest.mark.django_db
@@ -48,8 +48,8 @@ def process() -> Process:
     return Process()
 
 
-def presence(process: Process, database: object) -> Presence:
-    return Presence(database, process, process)
+def report(process: Process, database: object) -> ProcessReport:
+    return ProcessReport(database, process, process)
 
 
 def run(coroutine: Coroutine[None, None, None]) -> None:
@@ -58,41 +58,41 @@ def run(coroutine: Coroutine[None, None, None]) -> None:
         coroutine.send(None)
 
 
-def tell(one: Presence) -> None:
-    run(one.tell())
+def write(one: ProcessReport) -> None:
+    run(one.write())
 
 
 def test_a_process_writes_when_something_has_changed(process):
     database = Database()
-    one = presence(process, database)
+    one = report(process, database)
     for _ in range(3):
-        tell(one)
+        write(one)
     assert database.statements == 1
-    process.circuits.fail("openrouter")
+    process.circuits.record_failure("openrouter")
     process.running, process.queue_length = 7, 3
-    tell(one)
+    write(one)
     assert database.statements == 2
     row = ServerProcess.objects.get()
     assert (row.circuits, row.running_calls, row.ledger_queue) == ({"openrouter": "open"}, 7, 3)
 
 
 def test_without_news_it_says_now_and_then_that_it_is_alive(process, monkeypatch):
-    monkeypatch.setattr(servers, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(servers, "WRITE_EVERY_S", 0.0)
     database = Database()
-    one = presence(process, database)
-    tell(one)
-    tell(one)
+    one = report(process, database)
+    write(one)
+    write(one)
     assert (database.statements, ServerProcess.objects.count()) == (2, 1)
 
 
 def test_circuits_are_told_over_all_processes_with_the_worst_first(process):
     other, third = Process(), Process()
     for one in (process, other):
-        one.circuits.fail("openrouter")
+        one.circuits.record_failure("openrouter")
     other.now_s = 61  # half-open by now
-    other.circuits.fail("anthropic")
+    other.circuits.record_failure("anthropic")
     for one in (process, other, third):
-        tell(presence(one, Database()))
+        write(report(one, Database()))
     found = servers.servers()
     assert found.processes == 3
     assert found.circuit("openrouter") == CircuitState("open", 1)
@@ -101,29 +101,29 @@ def test_circuits_are_told_over_all_processes_with_the_worst_first(process):
 
 
 def test_the_ledgers_latency_is_of_the_batches_since_then(process):
-    one = presence(process, Database())
+    one = report(process, Database())
     process.commit_seconds.observe(0.5)
-    tell(one)
+    write(one)
     assert servers.servers().commit_ms == 500.0
     for seconds in (0.25, 0.75, 0.125):
         process.commit_seconds.observe(seconds)
     process.running = 1
-    tell(one)
+    write(one)
     assert servers.servers().commit_ms == 375.0
 
 
 def test_the_dead_do_not_count_and_are_swept_out(process):
-    tell(presence(process, Database()))
+    write(report(process, Database()))
     ServerProcess.objects.update(seen_at=timezone.now() - timedelta(minutes=2))
     assert servers.servers().processes == 0
     ServerProcess.objects.update(seen_at=timezone.now() - timedelta(days=2))
-    tell(presence(process, Database()))
+    write(report(process, Database()))
     assert ServerProcess.objects.count() == 1
 
 
 def test_who_leaves_is_gone_at_once_also_without_a_database(process):
-    one = presence(process, Database())
-    tell(one)
-    run(one.leave())
+    one = report(process, Database())
+    write(one)
+    run(one.withdraw())
     assert not ServerProcess.objects.exists()
-    run(presence(process, Gone()).leave())
+    run(report(process, Gone()).withdraw())

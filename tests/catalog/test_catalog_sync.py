@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 
 from billing.models import Price
 from completions.catalog import sync as catalog_sync
-from completions.catalog.sync import Difference, Listed, listed, sync
+from completions.catalog.sync import Difference, ListedModel, listed, sync
 from completions.models import Route
 from tests.kit.catalogs import MINI, make_price, make_provider, make_route
 
@@ -41,7 +41,7 @@ def theirs(**pricing: Any) -> dict[str, Any]:
     return {**THEIRS, "pricing": {**THEIRS["pricing"], **pricing}}
 
 
-def compared(model: dict[str, Any], *, apply: bool = False) -> catalog_sync.Synced:
+def compared(model: dict[str, Any], *, apply: bool = False) -> catalog_sync.SyncReport:
     return sync({model["id"]: listed(model)}, apply=apply)
 
 
@@ -75,7 +75,7 @@ def upstream(body: bytes, status: int = 200, **headers: str) -> Iterator[str]:
 
 
 def test_a_listing_is_read_in_our_terms():
-    assert listed(THEIRS) == Listed(
+    assert listed(THEIRS) == ListedModel(
         usd={
             "input": Decimal("0.4"),
             "output": Decimal("1.6"),

@@ -1,4 +1,5 @@
-"""Claude's routes as the shipped catalog has them, and recordings of its API (the samples of wire.md D.4 to D.6)."""
+"""Claude's routes as the shipped catalog has them, and recordings of its API: thinking in a stream, a tool loop, an
+overloaded server."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""What OpenRouter sent: shapes of real exchanges, as wire.md keeps them, and the routes they were asked on."""
+"""What OpenRouter sent: shapes of real exchanges, and the routes they were asked on."""
 
 from billing.pricing.money import Price, Rates
 from completions.routes import Provider, Route
@@ -44,7 +44,7 @@ FINISH = (
     b"{" + _HEAD + b',"choices":[{"index":0,"delta":{"content":"","role":"assistant"},'
     b'"finish_reason":"stop","native_finish_reason":"stop"}]}'
 )
-# The usage chunk's three shapes in a year (wire.md B.5).
+# The usage chunk has had three shapes within a year, and each of them is read.
 LAST_OF_2026 = (
     b"{" + _HEAD + b',"service_tier":null,"choices":[{"index":0,"delta":{"content":"","role":"assistant"},'
     b'"finish_reason":"stop","native_finish_reason":"stop"}],' + USAGE + b"}"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyreqwest.client import ClientBuilder
 
 from accounts.callers import RateLimits
-from completions.calls.limits import REDIS_PAUSE_S, Limiter, LocalWindow, Permit, headers, names
+from completions.calls.limits import REDIS_PAUSE_S, Admission, Limiter, LocalWindow, headers, names
 from sandbox.server import SandboxServer
 from tests.kit import MODEL
 from tests.kit.live import Server, start_server
@@ -71,20 +71,26 @@ def in_redis(*steps: tuple[Any, ...]) -> list[Any]:
 
 
 async def play(limiter: Limiter, key_id: uuid.UUID, steps: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    permits: list[Permit] = []
+    admissions: list[Admission] = []
     told = []
     for name, *values in steps:
         if name == "admit":
             limits, tokens = values
-            permit = await limiter.admit(key_id, limits, tokens, f"call-{len(permits)}")
-            assert not permit.is_local
-            permits.append(permit)
-            told.append((permit.verdict.refused_by, permit.verdict.remaining_requests, permit.verdict.remaining_tokens))
-        elif permits:
+            admission = await limiter.admit(key_id, limits, tokens, f"call-{len(admissions)}")
+            assert not admission.is_local
+            admissions.append(admission)
+            told.append(
+                (
+                    admission.decision.refused_by,
+                    admission.decision.remaining_requests,
+                    admission.decision.remaining_tokens,
+                )
+            )
+        elif admissions:
             place, used = values
-            permit = permits.pop(place % len(permits))
-            if permit.verdict.refused_by is None:
-                await limiter.release(permit, used)
+            admission = admissions.pop(place % len(admissions))
+            if admission.decision.refused_by is None:
+                await limiter.release(admission, used)
     return told
 
 
@@ -108,17 +114,17 @@ limits_of_keys = st.builds(
 def test_memory_decides_as_redis_does(limits: RateLimits, steps: list[tuple[Any, ...]]):
     program = tuple((step[0], limits, step[1]) if step[0] == "admit" else step for step in steps)
     window, now = LocalWindow(), int(time.time())
-    permits: list[tuple[str, int, int, bool]] = []
+    admissions: list[tuple[str, int, int, bool]] = []
     told: list[Any] = []
     for name, *values in program:
         if name == "admit":
             figures = window.admit(now, limits, values[1], f"call-{len(told)}", CALL_LIFE_S)
-            permits.append((f"call-{len(told)}", now, values[1], figures[0] == 0))
+            admissions.append((f"call-{len(told)}", now, values[1], figures[0] == 0))
             told.append(figures[0])
-        elif permits:
-            call_id, second, tokens, admitted = permits.pop(values[0] % len(permits))
+        elif admissions:
+            call_id, second, tokens, admitted = admissions.pop(values[0] % len(admissions))
             if admitted:
-                window.release(Permit(uuid.uuid4(), call_id, second, tokens, limits, None, True), values[1])  # type: ignore[arg-type]
+                window.release(Admission(uuid.uuid4(), call_id, second, tokens, limits, None, True), values[1])  # type: ignore[arg-type]
     by_redis = [REFUSALS.index(refused_by) for refused_by, _, _ in in_redis(*program)]
     assert by_redis == told
 
@@ -243,9 +249,9 @@ def test_redis_is_left_alone_after_one_failure():
         away = Scripts()
         limiter = Limiter(away, call_life_s=CALL_LIFE_S, processes=1)  # type: ignore[arg-type]
         key_id, limits = uuid.uuid4(), RateLimits(requests_per_minute=5)
-        permits = [await limiter.admit(key_id, limits, 0, str(n)) for n in range(4)]
+        admissions = [await limiter.admit(key_id, limits, 0, str(n)) for n in range(4)]
         await limiter.close()
-        return [permit.is_local for permit in permits], away.calls
+        return [admission.is_local for admission in admissions], away.calls
 
     assert asyncio.run(story()) == ([True] * 4, 1)
 
@@ -255,9 +261,9 @@ def test_only_limits_that_exist_are_told(limits: RateLimits, expected: int):
     window = LocalWindow()
     told = window.admit(1000, limits, 1, "a", 30)
     limiter = Limiter(Scripts(), call_life_s=1, processes=1)  # type: ignore[arg-type]
-    permit = asyncio.run(limiter.admit(uuid.uuid4(), limits, 1, "a"))
+    admission = asyncio.run(limiter.admit(uuid.uuid4(), limits, 1, "a"))
     assert told[0] == 0
-    assert len(headers(permit)) == expected
+    assert len(headers(admission)) == expected
 
 
 @pytest.mark.parametrize("trouble", ["an admission is answered too late", "a call ends while Redis is away"])
@@ -268,15 +274,15 @@ def test_places_are_given_back_when_redis_is_there_again(trouble: str):
         limiter = Limiter(scripts, call_life_s=1200, processes=1, clock=lambda: now[0])  # type: ignore[arg-type]
         key_id, limits = uuid.uuid4(), RateLimits(concurrency=1)
         scripts.is_late = trouble.startswith("an admission")
-        permit = await limiter.admit(key_id, limits, 0, "first")
-        assert permit.is_local == scripts.is_late
+        admission = await limiter.admit(key_id, limits, 0, "first")
+        assert admission.is_local == scripts.is_late
         scripts.is_late, scripts.is_deaf = False, True
-        await limiter.release(permit, 0)
+        await limiter.release(admission, 0)
         scripts.is_deaf = False
         now[0] += REDIS_PAUSE_S
         again = await limiter.admit(key_id, limits, 0, "second")
         await limiter.close()
         assert not again.is_local
-        return again.verdict.refused_by
+        return again.decision.refused_by
 
     assert asyncio.run(story()) is None

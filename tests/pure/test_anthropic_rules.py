@@ -25,7 +25,8 @@ HELLO = {"role": "user", "content": "Hello!"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 NAMED = {"type": "function", "function": {"name": "look"}}
 
-# wire.md C.6, row by row: [thinking unasked, a budget, off, efforts, sampling, forced tools, prefill]
+# What each of Claude's models permits, by the rules of its route: [thinking unasked, a budget, off, efforts, sampling,
+# forced tools, prefill]
 NO, OK = False, True
 OLD_EFFORTS, ALL_EFFORTS = ("low", "medium", "high", "max"), EFFORTS
 TABLE: dict[str, tuple[Any, ...]] = {

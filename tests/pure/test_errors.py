@@ -1,4 +1,5 @@
-"""Every error's status, type, code and body (contract §5), and the border where foreign exceptions become ours."""
+"""Every error's status, type, code and body, as docs/errors.md promises them, and the border where foreign exceptions
+become ours."""
 
 import inspect
 import logging

@@ -18,7 +18,7 @@ from quantized.metrics import (
     Counts,
     Distribution,
     Sample,
-    Shared,
+    SharedCounts,
     book_samples,
     charged_by,
     exposition,
@@ -107,7 +107,7 @@ def test_processes_are_added_up() -> None:
 
 
 def test_a_process_that_lives_is_counted_whole_and_a_dead_one_without_its_gauges(tmp_path: Path) -> None:
-    ours, theirs = Shared(tmp_path), Shared(tmp_path)
+    ours, theirs = SharedCounts(tmp_path), SharedCounts(tmp_path)
     ours.write(counts(1, 1, [1, 0, 0]))
     theirs.write(counts(4, 2, [1, 2, 3]))
     assert ours.others() == [counts(4, 2, [1, 2, 3])]

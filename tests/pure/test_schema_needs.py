@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from completions.chat.needs import asked_fields, gate, needs, sent_fields
+from completions.chat.needs import effective_fields, gate, needs, present_fields
 from completions.chat.request import Chat
 from completions.dialects.openai_chat.schema import parse_chat
 
@@ -39,7 +39,7 @@ def chat(content: Any = "Hello!", **fields: Any) -> Chat:
     ],
 )
 def test_neutral_values_ask_for_nothing(fields: dict[str, Any]) -> None:
-    assert asked_fields(chat(**fields)) == frozenset()
+    assert effective_fields(chat(**fields)) == frozenset()
     assert needs(chat(**fields)) == []
 
 
@@ -64,16 +64,16 @@ def test_neutral_values_ask_for_nothing(fields: dict[str, Any]) -> None:
     ],
 )
 def test_other_values_ask(fields: dict[str, Any], asked: set[str] | None) -> None:
-    assert asked_fields(chat(**fields)) == (set(fields) if asked is None else asked)
+    assert effective_fields(chat(**fields)) == (set(fields) if asked is None else asked)
 
 
 def test_sent_fields_leave_out_the_empty_but_keep_the_neutral() -> None:
-    sent = sent_fields(chat(temperature=1, logprobs=False, seed=None, metadata={}, tools=[], tool_choice="auto"))
+    sent = present_fields(chat(temperature=1, logprobs=False, seed=None, metadata={}, tools=[], tool_choice="auto"))
     assert sent == ["model", "messages", "temperature", "logprobs"]
 
 
 def test_web_search_with_the_defaults_is_sent() -> None:
-    assert "web_search_options" in sent_fields(chat(web_search_options={}))
+    assert "web_search_options" in present_fields(chat(web_search_options={}))
 
 
 @pytest.mark.parametrize(

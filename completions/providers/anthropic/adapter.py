@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import msgspec
 
 from completions.ask import Ask, Reader, Unsupported
-from completions.chat.needs import asked_fields
+from completions.chat.needs import effective_fields
 from completions.chat.request import Chat, Fields
 from completions.providers.anthropic import reasoning, tools
 from completions.providers.anthropic.answer import answer
@@ -47,7 +47,7 @@ class Anthropic:
 
     def unsupported(self, ask: Ask, route: Route) -> list[Unsupported]:
         chat: Chat = ask.content
-        refused = [Unsupported(name) for name in sorted(asked_fields(chat) & REFUSED_BY_ANTHROPIC)]
+        refused = [Unsupported(name) for name in sorted(effective_fields(chat) & REFUSED_BY_ANTHROPIC)]
         if missing := unsupported_by(chat, route) + refused:
             return missing
         try:
@@ -128,7 +128,7 @@ def _format(fields: Fields) -> Block | None:
 
 def _sampling(chat: Chat, rules: Rules, thinking: Thinking) -> Block:
     """At most one of temperature and top_p, and nothing at all beside thinking."""
-    asked = asked_fields(chat)
+    asked = effective_fields(chat)
     wanted: Block = {name: getattr(chat.fields, name) for name in ("temperature", "top_p", "top_k") if name in asked}
     for name, value in wanted.items():
         if not rules.sampling:

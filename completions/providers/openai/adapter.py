@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from completions.ask import Ask, Progress, Reader, Reported, Unsupported
 from completions.chat.answer import Choice, FunctionCall, Message, ToolCall, message_bytes
-from completions.chat.needs import asked_fields, gate, sent_fields
+from completions.chat.needs import effective_fields, gate, present_fields
 from completions.chat.request import Chat, Reasoning, given
 from completions.providers.base import BodyReader, EventReader, unsupported_by
 from completions.providers.openai.failure import failure_of_error, failure_of_response
@@ -94,9 +94,9 @@ class OpenAICompatible:
 def forwarded(chat: Chat, route: Route) -> dict[str, Any]:
     """The client's own bytes of every field that goes on. A neutral value whose very name a route
     without the capability may refuse is left out: it asks for nothing."""
-    sent = sent_fields(chat)
+    sent = present_fields(chat)
     gated = {name for name in sent if (needed := gate(name)) is not None and needed not in route.capabilities}
-    unasked = gated - asked_fields(chat) if gated else gated
+    unasked = gated - effective_fields(chat) if gated else gated
     body: dict[str, Any] = {name: chat.raw[name] for name in sent if name not in _OURS and name not in unasked}
     if chat.fields.top_k is not None:
         body["top_k"] = int(chat.fields.top_k)

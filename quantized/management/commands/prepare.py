@@ -21,7 +21,7 @@ class LogIn(msgspec.Struct, frozen=True):
     password: str
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Preparation(msgspec.Struct, frozen=True):
     operator: LogIn
     owner: LogIn
     api_key: str
@@ -32,7 +32,7 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         """The log-ins that shall work come as JSON on standard input; what is there already stays."""
-        wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
+        wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Preparation)
         call_command("migrate", interactive=False, verbosity=0)
         partitions.ensure_ahead()
         call_command("loadcatalog", str(settings.BASE_DIR / "catalog.toml"), stdout=io.StringIO())

@@ -20,7 +20,7 @@ from billing.ledger.wire import Wire
 from billing.models import Entry, Hold, Usage
 from common.postgres import DatabaseUnavailable
 from completions.calls.idempotency import Claim, Idempotency
-from completions.calls.sinks import Sink, Streamed, Whole
+from completions.calls.sinks import Sink, StreamSink, WholeSink
 from completions.dialects import OPENAI_CHAT
 from completions.dialects.openai_chat.answers import STREAM_FAILURE_EVENT
 from completions.errors import (
@@ -75,15 +75,15 @@ async def stream(
     limits: RateLimits | None = None,
     fields: dict[str, Any] | None = None,
     claim: Claim | None = None,
-) -> Streamed:
-    sink = Streamed(OPENAI_CHAT, runtime.gateway.stream_times)
+) -> StreamSink:
+    sink = StreamSink(OPENAI_CHAT, runtime.gateway.stream_times)
     body = chat(directive, stream=True, **(fields or {}))
     await serve(runtime, tenant, body, sink, limits, claim)
     return sink
 
 
 async def complete(runtime: Runtime, tenant: Tenant, directive: str) -> bytes:
-    sink = Whole(OPENAI_CHAT)
+    sink = WholeSink(OPENAI_CHAT)
     await serve(runtime, tenant, chat(directive), sink)
     return sink.body
 
@@ -182,7 +182,7 @@ def test_half_an_answer_is_not_stored_when_the_server_stops(url: str, settings: 
             assert isinstance(claim, Claim)
             sink = await stream(runtime, tenant, "tokens=64 delay_ms=500", claim=claim)
             await anext(aiter(sink.buffer))
-            sink.leave()
+            sink.disconnect()
             await asyncio.wait_for(runtime.close(), PATIENCE_S)
 
     asyncio.run(story())
@@ -320,7 +320,7 @@ def test_a_stream_is_drained_for_a_while_and_then_let_go(
         async with gate_and_runtime(url, settings) as (_, runtime):
             sink = await stream(runtime, tenant, "tokens=16000 delay_ms=20")
             await anext(aiter(sink.buffer))
-            sink.leave()
+            sink.disconnect()
             await asyncio.sleep(0.1)
             assert sandbox.calls[0].disconnected_at is None
             await all_ended(runtime)

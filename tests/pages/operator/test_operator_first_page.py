@@ -173,8 +173,8 @@ def test_a_task_that_does_not_run_is_late(dora):
     Heartbeat.objects.create(
         task="billing.tasks.verify_all", succeeded_at=now - timedelta(hours=3), failed_at=now, error="OperationalError"
     )
-    beats = first_page.gather(now).beats
-    assert [(beat.task, beat.is_late, beat.error) for beat in beats] == [
+    task_lines = first_page.gather(now).task_lines
+    assert [(beat.task, beat.is_late, beat.error) for beat in task_lines] == [
         ("billing: roll up", True, ""),
         ("billing: verify all", False, "OperationalError"),
     ]

@@ -24,11 +24,11 @@ from completions.calls.models import ServerProcess
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5
-TELL_EVERY_S = 30.0  # also without news
+WRITE_EVERY_S = 30.0  # a row is written at least so often, also when nothing in it has changed
 DEAD_AFTER_S = 90
 
-# Whoever writes sweeps out what was left behind long ago.
-TELL = """
+# Rows of processes that died without a word go here too: each process sweeps out what nobody has seen for a day.
+WRITE = """
 WITH gone AS (DELETE FROM completions_serverprocess WHERE seen_at < now() - interval '1 day')
 INSERT INTO completions_serverprocess (id, name, started_at, seen_at, circuits, running_calls, ledger_queue,
                                        commit_ms)
@@ -36,14 +36,14 @@ VALUES (%s, %s, now(), now(), %s::jsonb, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), circuits = excluded.circuits, running_calls = excluded.running_calls,
                                ledger_queue = excluded.ledger_queue, commit_ms = excluded.commit_ms
 """
-LEAVE = "DELETE FROM completions_serverprocess WHERE id = %s"
+DELETE = "DELETE FROM completions_serverprocess WHERE id = %s"
 
 
-class CanExecute(Protocol):
+class Database(Protocol):
     async def execute(self, sql: str, params: tuple[object, ...]) -> None: ...
 
 
-class Serves(Protocol):
+class Calls(Protocol):
     @property
     def circuits(self) -> Circuits: ...
 
@@ -51,39 +51,41 @@ class Serves(Protocol):
     def running(self) -> int: ...
 
 
-class Presence:
-    """Of this process."""
+class ProcessReport:
+    """This process's row."""
 
-    def __init__(self, database: CanExecute, writer: Writer, gateway: Serves) -> None:
+    def __init__(self, database: Database, writer: Writer, gateway: Calls) -> None:
         self._database, self._writer, self._gateway = database, writer, gateway
         self._id, self._name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
-        self._told: tuple[str, int, int] | None = None
-        self._told_s = float("-inf")
-        self._commits, self._commits_s = 0, 0.0  # as of then
+        self._written: tuple[str, int, int] | None = None
+        self._written_s = float("-inf")
+        self._commits, self._commits_s = 0, 0.0  # all that the last row's `commit_ms` counted
 
-    async def tell(self) -> None:
+    async def write(self) -> None:
+        """Write the row if something in it has changed, or it is getting old. Raises DatabaseUnavailable."""
         now = (json.dumps(self._gateway.circuits.troubled()), self._gateway.running, self._writer.queue_length)
-        if now == self._told and time.monotonic() - self._told_s < TELL_EVERY_S:
+        if now == self._written and time.monotonic() - self._written_s < WRITE_EVERY_S:
             return
-        await self._database.execute(TELL, (self._id, self._name, *now, self._commit_ms()))
-        self._told, self._told_s = now, time.monotonic()
+        await self._database.execute(WRITE, (self._id, self._name, *now, self._commit_ms()))
+        self._written, self._written_s = now, time.monotonic()
 
     def _commit_ms(self) -> float | None:
+        """The mean time of the ledger's batches since the last row; None if there was none."""
         commits, seconds = sum(self._writer.commit_seconds.counts), self._writer.commit_seconds.total
         made, took_s = commits - self._commits, seconds - self._commits_s
         self._commits, self._commits_s = commits, seconds
         return took_s / made * 1000 if made else None
 
-    async def leave(self) -> None:
-        """A row that stays is dead after a while."""
+    async def withdraw(self) -> None:
+        """Delete the row, as the process ends. Without a database it stays, and counts as dead after DEAD_AFTER_S."""
         try:
-            await self._database.execute(LEAVE, (self._id,))
+            await self._database.execute(DELETE, (self._id,))
         except DatabaseUnavailable:
             logger.info("left without saying so: no database")
 
 
 class CircuitState(msgspec.Struct, frozen=True):
-    """Of one provider, over all server processes: the worst state any has, and how many have it."""
+    """A provider's circuit over all server processes: the worst state any has, and how many have it."""
 
     state: str
     processes: int
@@ -101,7 +103,7 @@ class Servers(msgspec.Struct, frozen=True):
 
 
 def servers(now: datetime | None = None) -> Servers:
-    """Those that were seen lately. One query."""
+    """The server processes seen in the last DEAD_AFTER_S seconds. One query."""
     since = (now or timezone.now()) - timedelta(seconds=DEAD_AFTER_S)
     alive = list(ServerProcess.objects.filter(seen_at__gte=since))
     return Servers(
