@@ -67,12 +67,10 @@ def founded_if_open(asked: SignUp, user: User) -> Arrival | None:
 
 
 def founded(asked: SignUp, user: User) -> Arrival:
-    organization = Organization.objects.create(name=asked.organization_name or default_name(user.email))
+    before_the_at = user.email.partition("@")[0]
+    name = asked.organization_name or checked_text("organization_name", before_the_at, NAME_CHARACTERS_MAX)
+    organization = Organization.objects.create(name=name)
     return Arrival(add_member(organization, user, Membership.Role.OWNER), is_founder=True)
-
-
-def default_name(email: str) -> str:
-    return checked_text("organization_name", email.partition("@")[0], NAME_CHARACTERS_MAX)
 
 
 def forget_unconfirmed() -> None:

@@ -46,12 +46,10 @@ class LeanRequest(ASGIRequest):
             "SERVER_PORT": str(port),
         }
         for name, value in scope["headers"]:
-            self._add_header(meta_name(name), value.decode("latin1"))
+            if (key := meta_name(name)) is not None:
+                text = value.decode("latin1")
+                self.META[key] = f"{self.META[key]},{text}" if key in self.META else text
         self._body = body
-
-    def _add_header(self, name: str | None, value: str) -> None:
-        if name is not None:
-            self.META[name] = f"{self.META[name]},{value}" if name in self.META else value
 
 
 @lru_cache(maxsize=256)

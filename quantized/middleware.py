@@ -93,9 +93,6 @@ class ContentSecurityPolicyMiddleware(Middleware):
 
     def after(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.get("Content-Type", "").startswith("text/html"):
-            response.headers.setdefault(POLICY, policy_of(request.path))
+            policies = (given for start, given in POLICIES.items() if request.path.startswith(start))
+            response.headers.setdefault(POLICY, next(policies, OUR_POLICY))
         return response
-
-
-def policy_of(path: str) -> str:
-    return next((given for start, given in POLICIES.items() if path.startswith(start)), OUR_POLICY)

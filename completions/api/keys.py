@@ -127,7 +127,8 @@ class KeyListView(KeysView):
         page = query_of(request, KeyPage, PAGE_WORDS)
         keys = keys_of(request)
         if page.after is not None:
-            keys = keys.filter(older_than(find(request, page.after, param="after")))
+            last = find(request, page.after, param="after")
+            keys = keys.filter(Q(created_at__lt=last.created_at) | Q(created_at=last.created_at, pk__lt=last.pk))
         if not page.include_revoked:
             keys = keys.filter(revoked_at=None)
         found = list(keys.select_related("meter").order_by("-created_at", "-pk")[: page.limit + 1])
@@ -216,10 +217,6 @@ def find(request: Request, key_id: UUID | str, param: str | None = None) -> ApiK
     if key is None:
         raise NotFound("There is no such key.", param=param)
     return key
-
-
-def older_than(key: ApiKey) -> Q:
-    return Q(created_at__lt=key.created_at) | Q(created_at=key.created_at, pk__lt=key.pk)
 
 
 def creator(request: Request) -> User | None:

@@ -197,7 +197,8 @@ def _prices(pricing: dict[str, Any], notes: list[str]) -> dict[str, Decimal]:
         usd[ours.name] = scaled
     if _decimal(pricing.get("image")) == _decimal(pricing.get("prompt")):
         usd.pop("image", None)  # the price of an image token, and those are prompt tokens; not of an image
-    return {name: value.quantize(_step(name), ROUND_CEILING) for name, value in _whole(usd).items()}
+    steps = {name: Decimal(1).scaleb(-BY_NAME[name].decimals) for name in usd}
+    return {name: value.quantize(steps[name], ROUND_CEILING) for name, value in _whole(usd).items()}
 
 
 def _whole(usd: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -209,11 +210,6 @@ def _whole(usd: dict[str, Decimal]) -> dict[str, Decimal]:
     if usd.get("reasoning") == usd.get("output"):
         usd.pop("reasoning", None)
     return usd
-
-
-def _step(name: str) -> Decimal:
-    """The smallest one of a price of this class."""
-    return Decimal(1).scaleb(-BY_NAME[name].decimals)
 
 
 def _tiers(pricing: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], ...]:

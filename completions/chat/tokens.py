@@ -40,7 +40,10 @@ AUDIO_BYTES_PER_TOKEN = {"wav": 250, "mp3": 60}
 
 def estimate_prompt_tokens(chat: Chat) -> int:
     """An upper estimate of what the provider will count as `prompt_tokens`."""
-    return REQUEST_TOKENS + sum(map(_message_tokens, chat.fields.messages)) + _tool_tokens(chat) + _schema_tokens(chat)
+    tokens = REQUEST_TOKENS + sum(map(_message_tokens, chat.fields.messages)) + _tool_tokens(chat)
+    if chat.fields.response_format:
+        tokens += _raw_tokens(chat.raw["response_format"])
+    return tokens
 
 
 def estimate_completion_tokens(text_bytes: int) -> int:
@@ -100,10 +103,6 @@ def _file_tokens(data: str) -> int:
 def _tool_tokens(chat: Chat) -> int:
     tools = chat.fields.tools
     return len(tools) * TOOL_TOKENS + _raw_tokens(chat.raw["tools"]) if tools else 0
-
-
-def _schema_tokens(chat: Chat) -> int:
-    return _raw_tokens(chat.raw["response_format"]) if chat.fields.response_format else 0
 
 
 def _raw_tokens(raw: Raw) -> int:

@@ -82,7 +82,7 @@ def page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     found = calls(visitor.organization.pk, wanted.filter, after, PAGE_CALLS + 1)
     catalog = load_catalog()
     context = {
-        "calls": [call_of(usage) for usage in found[:PAGE_CALLS]],
+        "calls": [ShownCall(usage, generation_id(usage.hold_id), speed(usage)) for usage in found[:PAGE_CALLS]],
         "wanted": wanted,
         "search": search,
         "query": urlencode(wanted.typed),
@@ -195,10 +195,6 @@ def token_of(place: Position) -> str:
 def choices(known: Any, chosen: str) -> list[str]:
     """What is served now, and what was chosen although it is not."""
     return sorted({*known, chosen} - {""})
-
-
-def call_of(usage: Usage) -> ShownCall:
-    return ShownCall(usage, generation_id(usage.hold_id), speed(usage))
 
 
 def speed(usage: Usage) -> float | None:

@@ -80,17 +80,15 @@ class KeyForm(forms.Form):
     def told(self) -> dict[str, Any]:
         """By the names of accounts/services.py."""
         given = self.cleaned_data
+        last_day, zone = given["expires_on"], self.visitor.zone
         return {
             "name": given["name"],
             "limit_micro": int(given["limit"] * MICRO) if given["limit"] is not None else None,
             "limit_period": given["limit_period"] or None,
             "models": given["models"].split() or None,
-            "expires_at": self.end_of(given["expires_on"]),
+            "expires_at": datetime.combine(last_day + timedelta(days=1), time(), zone) if last_day else None,
             **{name: given[name] for name in services.RATE_LIMITS},
         }
-
-    def end_of(self, day: Any) -> datetime | None:
-        return datetime.combine(day + timedelta(days=1), time(), self.visitor.zone) if day else None
 
     def refuse(self, invalid: checks.Invalid) -> None:
         """Beside the field it is about."""

@@ -86,7 +86,8 @@ def act(request: HttpRequest, context: dict[str, Any], object_id: str, kind: str
         return TemplateResponse(request, "operator/command.html", page)
     asked = form.asked(kind, organization)
     if "confirmed" not in request.POST:
-        page |= {"words": in_words(asked, organization), "second": needs_second(asked), "given": commands.hidden(form)}
+        needs_second = operations.needs_second_operator(Operation(kind=asked.kind, amount=asked.amount_micro))
+        page |= {"words": in_words(asked, organization), "second": needs_second, "given": commands.hidden(form)}
         return TemplateResponse(request, "operator/confirm.html", page)
     try:
         operation = operations.request(asked, operator(request))
@@ -95,10 +96,6 @@ def act(request: HttpRequest, context: dict[str, Any], object_id: str, kind: str
         return TemplateResponse(request, "operator/command.html", page)
     tell(request, operation)
     return redirect(page_of(organization))
-
-
-def needs_second(asked: Asked) -> bool:
-    return operations.needs_second_operator(Operation(kind=asked.kind, amount=asked.amount_micro))
 
 
 def in_words(asked: Asked, organization: Organization) -> list[tuple[str, str]]:

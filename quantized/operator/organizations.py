@@ -116,7 +116,9 @@ class OrganizationAdmin(Audited):
         return {
             "account": organization,
             "wallet": organization.wallet,
-            "acts": [(kind.label, kind.value) for kind in offered(organization)] if may_ask(request) else [],
+            "acts": [(kind.label, kind.value) for kind in offered(organization)]
+            if request.user.has_perm(acts.MAY_ASK)
+            else [],
             "entries": Entry.objects.filter(wallet_id=organization.pk).order_by("-seq")[:SHOWN_ROWS],
             "entries_list": list_of(Entry, of_it),
             "holds": holds[:SHOWN_ROWS],
@@ -149,10 +151,6 @@ def offered(organization: Organization) -> list[Kind]:
         Kind.REACTIVATE if organization.status == Organization.Status.ACTIVE else Kind.SUSPEND,
     }
     return [kind for kind in Kind if kind not in senseless]
-
-
-def may_ask(request: HttpRequest) -> bool:
-    return bool(request.user.has_perm(acts.MAY_ASK))
 
 
 @admin.display(description="what")

@@ -15,7 +15,6 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from unfold import widgets
 
-from billing.models import Price
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS, PriceClass
 from common.numbers import plain
@@ -100,7 +99,7 @@ def scheduled(request: HttpRequest, route: Route, form: PriceForm, page: dict[st
         change = price_changes.schedule(
             route.pk,
             form.figures(),
-            tiers_of(route.price),
+            list(route.price.tiers) if route.price else [],
             effective_from=form.cleaned_data["effective_from"] or timezone.now(),
             reason=form.cleaned_data["reason"],
             operator=operator(request),
@@ -111,10 +110,6 @@ def scheduled(request: HttpRequest, route: Route, form: PriceForm, page: dict[st
     at = "now" if change.applied_at else f"from {change.effective_from:%Y-%m-%d %H:%M} UTC"
     messages.success(request, f"{route}: version {change.price.version} is in force {at}.")
     return redirect(page_of(route))
-
-
-def tiers_of(price: Price | None) -> list[dict[str, Any]]:
-    return list(price.tiers) if price else []
 
 
 def words(route: Route, form: PriceForm) -> list[tuple[str, str]]:

@@ -28,9 +28,10 @@ def test_it_opens_after_failures_in_a_row():
 
 def test_a_success_in_between_starts_the_count_over():
     circuits = Circuits(failures_max=3, open_s=10, clock=Clock())
-    for told in (circuits.fail, circuits.fail, circuits.succeed, circuits.fail, circuits.fail):
+    failed, succeeded = circuits.record_failure, circuits.record_success
+    for record in (failed, failed, succeeded, failed, failed):
         assert circuits.acquire("p")
-        told("p")
+        record("p")
     assert circuits.state("p") == "closed"
 
 

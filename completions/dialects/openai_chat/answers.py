@@ -140,7 +140,11 @@ class ChunkWriter:
             self._system_fingerprint = progress.system_fingerprint
         choices = progress.payload
         # One event a choice; nearly every chunk has one.
-        events = self._event(choices, None) if len(choices) == 1 else b"".join(map(self._event_of_choice, choices))
+        events = (
+            self._event(choices, None)
+            if len(choices) == 1
+            else b"".join([self._event((each,), None) for each in choices])
+        )
         if self._has_begun:
             return events
         self._has_begun = True
@@ -153,9 +157,6 @@ class ChunkWriter:
 
     def failed(self, _error: GatewayError) -> bytes:
         return STREAM_FAILURE_EVENT
-
-    def _event_of_choice(self, choice: ChoiceDelta) -> bytes:
-        return self._event((choice,), None)
 
     def _event(self, choices: tuple[ChoiceDelta, ...], usage: UsageView | None) -> bytes:
         chunk = CompletionChunk(
