@@ -189,7 +189,7 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 name="accounts_apikey_limit_with_period",
                 condition=Q(limit_micro__isnull=True, limit_period__isnull=True)
-                # Said of both, because a CHECK lets pass what is merely unknown: NULL IN (...).
+                # NULL IN (...) is unknown, which a CHECK lets pass: so both columns are also said to be set.
                 | Q(
                     limit_micro__isnull=False,
                     limit_period__isnull=False,

@@ -270,7 +270,7 @@ class Directory:
         self._pepper = pepper
         self._issuer = issuer
         self._now = now
-        # The unknown ones apart, so that a flood of invented keys pushes no real one out.
+        # Unknown tokens are remembered apart, so that a flood of invented keys pushes no real one out.
         self._known = Memory(KEY_LIFE_UNNOTIFIED_S, entries_max, clock)
         self._unknown = Memory(UNKNOWN_LIFE_S, entries_max, clock)
         self._keyrings = Memory(KEYRING_LIFE_S, 1, clock)
@@ -307,7 +307,7 @@ class Directory:
         for memory in (self._known, self._unknown):
             if name in memory:
                 return cast(Row | None, memory[name])
-        require_well_formed(token)  # a remembered token was, when it was first met
+        require_well_formed(token)  # only well-formed tokens are ever remembered
         read = self._read_member if looks_like_jwt(token) else self._read_key
         row: Row | None = await self._read_once(name, partial(read, token, fetch))
         return row
@@ -354,4 +354,4 @@ class Directory:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # every waiter got it; when all have left, nobody else will ask
+            task.exception()  # marks the exception as retrieved: those who waited have it, and they may all have left

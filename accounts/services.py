@@ -35,7 +35,7 @@ GENERATED_PASSWORD_BYTES = 15  # 20 characters
 
 
 class Missing(Invalid):
-    """A field that another one asks for."""
+    """A field that is required because another one is given."""
 
 
 class KeyEnded(Invalid):
@@ -54,7 +54,8 @@ class NewOrganization(msgspec.Struct, frozen=True):
 
 
 def create_user(email: str, password: str | None = None) -> User:
-    """Whoever runs this vouches for the address. Without a password nobody can log in until one is set."""
+    """Whoever runs this vouches for the address. Without a password nobody can log in until one is set. Raises Invalid
+    (`email`, `password`)."""
     email = checked_email(email)
     if password == "":
         raise Invalid("password", "must not be empty")
@@ -67,7 +68,8 @@ def create_user(email: str, password: str | None = None) -> User:
 
 @transaction.atomic
 def create_organization(name: str, owner_email: str, password: str | None = None) -> NewOrganization:
-    """An owner we know already keeps their password; a new one gets the given or a generated one."""
+    """An owner we know already keeps their password; a new one gets the given or a generated one. Raises Invalid
+    (`name`, `email`, `password`)."""
     organization = Organization.objects.create(name=checked_text("name", name, 200))
     email = checked_email(owner_email)
     owner = User.objects.filter(email=email).first()
@@ -90,7 +92,7 @@ def add_member(organization: Organization, user: User, role: str) -> Membership:
 
 
 def suspend(organization_id: UUID) -> Organization:
-    """Its keys stop working everywhere within a second; nothing is lost."""
+    """Its keys stop working everywhere within a second; nothing is lost. Raises Invalid (`organization`)."""
     return set_status(organization_id, Organization.Status.SUSPENDED)
 
 
@@ -111,7 +113,7 @@ def rename_organization(organization_id: UUID, name: str) -> Organization:
 
 
 def find_organization(id_or_name: str) -> Organization:
-    """By its id, or by its exact name while only one organization bears it."""
+    """By its id, or by its exact name while only one organization bears it. Raises Invalid (`organization`)."""
     organization_id = as_uuid(id_or_name)
     if organization_id is not None:
         found = list(Organization.objects.filter(pk=organization_id))
@@ -140,7 +142,11 @@ def issue_key(
     concurrency: int | None = None,
     created_by: User | None = None,
 ) -> tuple[ApiKey, str]:
-    """The new key's row, and the key itself, which nobody can read ever again."""
+    """The new key's row, and the key itself, which nobody can read ever again. `limit_micro` is in micro-credits for
+    each `limit_period` ("day", "week", "month", "total"); `concurrency` is calls at the same time; None: no limit, no
+    end.
+
+    Raises Missing for a limit without a period or the other way round, Invalid for any other value, by its name."""
     checked = checked_settings(
         {
             "name": name,
@@ -172,7 +178,8 @@ def store_new_key(organization_id: UUID, created_by: User | None, checked: Mappi
 
 @transaction.atomic
 def change_key(key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
-    """Only what is named changes; a limit of None ends its period too. Holds everywhere within a second."""
+    """Only what is named in `changes` changes, by the names and rules of `issue_key`; a limit of None ends its period
+    too. Holds everywhere within a second. Raises Missing or Invalid, and ApiKey.DoesNotExist."""
     key = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
     if "limit_micro" in changes or "limit_period" in changes:
         period = key.limit_period if changes.get("limit_micro", key.limit_micro) is not None else None
@@ -189,7 +196,8 @@ def change_key(key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
 def rotate_key(key_id: UUID, overlap: timedelta, created_by: User | None = None) -> tuple[ApiKey, str]:
     """A new key with the old one's settings; the old one works on for the overlap, or less if it ends earlier.
 
-    The new key's spend windows begin at zero: what a key has spent stays with that key.
+    The new key's spend windows begin at zero: what a key has spent stays with that key. Raises KeyEnded for a key that
+    was revoked or has expired, and ApiKey.DoesNotExist.
     """
     old = ApiKey.objects.select_for_update(no_key=True).get(pk=key_id)
     now = datetime.now(UTC)
@@ -203,7 +211,8 @@ def rotate_key(key_id: UUID, overlap: timedelta, created_by: User | None = None)
 
 
 def revoke_key(key_id: UUID | str) -> ApiKey:
-    """For good. Revoking again changes nothing: the first time stays."""
+    """For good, everywhere within a second. Revoking again changes nothing: the first time stays. Raises Invalid
+    (`key`)."""
     found = as_uuid(key_id)
     if found is None or not ApiKey.objects.filter(pk=found).exists():
         raise Invalid("key", f"there is none with the id {key_id}")

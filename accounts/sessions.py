@@ -27,7 +27,8 @@ REFRESH_LIFE = timedelta(days=30)
 
 
 class Session(msgspec.Struct, frozen=True):
-    """What a member is given. The refresh token is stored nowhere, only its hash."""
+    """The tokens that a member is given. `expires_in_s` is the access token's; only a hash of the refresh token is
+    stored."""
 
     access_token: str
     expires_in_s: int
@@ -38,7 +39,8 @@ class Session(msgspec.Struct, frozen=True):
 
 def log_in(email: str, password: str, code: str | None, address: str) -> User:
     """The same work and the same words for a wrong password, an address nobody has, one that was never confirmed, and
-    a user who may not. Only who knows the password learns whether a second factor is asked for."""
+    a user who may not. Only who knows the password learns whether a second factor is asked for. Raises Unauthenticated
+    (`invalid_credentials`, `second_factor_required`, `invalid_code`) and TooManyAttempts."""
     throttle.count_attempt(email, address)
     user = authenticate(username=normal_email(email), password=password)
     if not isinstance(user, User) or not user.has_confirmed():
@@ -75,11 +77,12 @@ def lend(membership: Membership) -> Session:
 
 
 def renew(refresh_token: str) -> Session:
-    """Raises Unauthenticated or Forbidden; a suspended organization uses no token up."""
+    """The next two tokens, for a refresh token that is used up by this. Raises Unauthenticated (`invalid_token`,
+    `expired_token`), or Forbidden for a suspended organization, whose token stays unused."""
     found = refresh_tokens(refresh_token)
     with transaction.atomic():
-        # One statement decides who is first; it must not look at other tables, which it would not look at again
-        # after waiting for somebody else's.
+        # One conditional UPDATE decides which of two renewals is first. Its condition is of this row alone: after
+        # waiting for the other one's lock, PostgreSQL checks the row's new version again, but no other table.
         if found.filter(used_at=None, expires_at__gt=Now()).update(used_at=Now()):
             family = TokenFamily.objects.get(refresh_tokens__in=found)
             return issue(family, living_membership(family))
@@ -94,7 +97,7 @@ def revoke(refresh_token: str) -> None:
 
 
 def forget_old() -> None:
-    """What nobody can use any more."""
+    """Delete refresh tokens whose time is over, families without any, and finished windows of failed log-ins."""
     RefreshToken.objects.filter(expires_at__lte=Now()).delete()
     TokenFamily.objects.filter(~Exists(RefreshToken.objects.filter(family=OuterRef("pk")))).delete()
     throttle.forget_old()

@@ -61,7 +61,9 @@ def open_invitations(organization: Organization) -> Sequence[Invitation]:
 
 @transaction.atomic
 def invite(actor: Membership, email: str, role: str) -> Invitation:
-    """Mails a link that is good for a week. One that expired unanswered is replaced."""
+    """Mails a link that is good for a week. An invitation of this address that expired unanswered is replaced.
+
+    Raises Invalid (`email`, `role`), and NotAllowed for a role that the actor may not give."""
     email = checked_email(email)
     checked_choice("role", role, Membership.Role.values)
     actor = locked(actor)
@@ -80,7 +82,7 @@ def invite(actor: Membership, email: str, role: str) -> Invitation:
 
 @transaction.atomic
 def resend(actor: Membership, invitation_id: UUID) -> Invitation:
-    """With a new link, good for another week; the old link ends."""
+    """Mails a new link, good for another week; the old link ends. Raises Missing, InvitationEnded or NotAllowed."""
     actor = locked(actor)
     invitation = waiting_invitation(actor, invitation_id)
     require_may_give(actor, invitation.role)
@@ -98,7 +100,8 @@ def revoke(actor: Membership, invitation_id: UUID) -> Invitation:
 
 
 def invitation_of(token: str) -> Invitation | None:
-    """The one that can be accepted with this link now."""
+    """The invitation that the link of this token can accept now; None if it was used, revoked or replaced, or is
+    over."""
     found = Invitation.objects.filter(digest=digest(token), accepted_at=None, revoked_at=None, expires_at__gt=Now())
     return found.select_related("organization", "invited_by").first()
 
@@ -116,7 +119,7 @@ def admit(invitation: Invitation, user: User) -> Membership:
     if not user.has_confirmed(invitation.email):
         raise OtherAddress("This invitation was sent to another e-mail address: log in with that one.")
     lock(invitation.organization_id)
-    # One statement decides whether it is still good, and is the last who may.
+    # One conditional UPDATE decides: of two who accept at once, only the first one finds the invitation usable.
     usable = Invitation.objects.filter(pk=invitation.pk, digest=bytes(invitation.digest), accepted_at=None)
     usable = usable.filter(revoked_at=None, expires_at__gt=Now())
     if not usable.update(accepted_at=Now(), accepted_by=user):

@@ -18,7 +18,7 @@ from common.checks import normal_email
 
 WINDOW_S = 15 * 60
 FAILURES_PER_EMAIL_MAX = 10
-FAILURES_PER_ADDRESS_MAX = 100  # offices share one
+FAILURES_PER_ADDRESS_MAX = 100  # an office's people come from one address
 
 # Rows are locked in one order, so that two log-ins cannot block each other.
 COUNT_SQL = f"""
@@ -43,7 +43,8 @@ DELETE FROM accounts_loginthrottle WHERE window_started_at <= now() - interval '
 
 
 def count_attempt(email: str, address: str) -> None:
-    """Raises TooManyAttempts, with the time after which it makes sense to try again."""
+    """Count one more log-in as failed; `take_back` when it succeeds. Raises TooManyAttempts, with the seconds to wait,
+    above FAILURES_PER_EMAIL_MAX or FAILURES_PER_ADDRESS_MAX within WINDOW_S."""
     wait_s = count(limits_of(email, address))
     if wait_s:
         raise TooManyAttempts(wait_s)
@@ -78,7 +79,7 @@ def forget_old() -> None:
 
 
 def forget_counts() -> None:
-    """What django-allauth counted by the cache, and what is over."""
+    """Delete what django-allauth counted by means of the cache and is over."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM accounts_cache WHERE expires <= now()")
 

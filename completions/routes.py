@@ -36,7 +36,9 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One usable way to a model, at one price version."""
+    """One usable way to a model, at one price version. `context_length` bounds prompt and output together,
+    `max_output_tokens` the output alone: both in tokens, as the catalog has them. The lowest `priority` is asked first;
+    `capabilities` are the catalog's words (docs/catalog.md)."""
 
     id: int
     model: str
@@ -66,14 +68,16 @@ class Catalog(msgspec.Struct, frozen=True):
     models: dict[str, ModelCard]
 
     def card(self, model: str) -> ModelCard:
-        """The model of exactly this id; variants such as `:online` or `:free` are other models, never this one."""
+        """The model of exactly this id; variants such as `:online` or `:free` are other models, never this one. Raises
+        ModelNotFound with the nearest ids."""
         card = self.models.get(model)
         if card is None:
             raise errors.ModelNotFound(model, self._nearest(model))
         return card
 
     def resolve(self, model: str, provider: str | None = None) -> tuple[Route, ...]:
-        """The routes to a model, best first; with a forced provider its own alone."""
+        """The routes to a model, best first; with a forced provider its own alone. Raises ModelNotFound, and
+        UnknownProvider if the forced one has no route to it."""
         routes = self.card(model).routes
         if provider is None:
             return routes

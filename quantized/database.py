@@ -15,7 +15,7 @@ from common.postgres import DatabaseUnavailable
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 3
-ANSWER_TIMEOUT_S = 6.0  # the server gives up first, if it is still there
+ANSWER_TIMEOUT_S = 6.0  # longer than the session's statement_timeout: a server that still runs gives up first
 TURN_TIMEOUT_S = 5.0
 RETRY_S = 1.0
 SESSION = "-c statement_timeout=5s -c application_name=quantized-{}"

@@ -137,7 +137,9 @@ def session_answer(session: sessions.Session) -> Response:
 
 
 def chosen(found: Sequence[Membership], organization: str | None) -> Membership:
-    """The only one need not be named. An organization one is no member of does not exist."""
+    """The membership to log in for. `organization` is an id; None will do for a member of only one. Raises
+    MissingField, with the choices as metadata, for a member of several, and NotFound for an organization that is not
+    theirs."""
     if organization is None and len(found) > 1:
         choices = [{"id": str(each.organization_id), "name": each.organization.name} for each in found]
         raise MissingField(

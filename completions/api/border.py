@@ -87,7 +87,7 @@ _PERMISSION: dict[str, type[PermissionFailed]] = {leaf.code: leaf for leaf in (O
 
 _NO_KEY = "No API key was given: send 'Authorization: Bearer <api-key>'."
 
-# Their own texts stay behind: DRF's parse error quotes the parser's, which may quote the client.
+# Messages of foreign exceptions are not passed on: DRF's ParseError quotes the JSON parser's, which may quote a prompt.
 _BORDER: tuple[tuple[type[Exception], Callable[[], GatewayError]], ...] = (
     (Http404, NotFound),
     (OperationalError, LedgerUnavailable),

@@ -12,7 +12,8 @@ T = TypeVar("T")
 
 
 def body_of(request: Request, kind: type[T], words: Words) -> T:
-    """The JSON body, whatever its content type says."""
+    """The JSON body, whatever its content type says. Raises InvalidJson, MissingField, UnknownField, InvalidType or
+    OutOfRange, which name the field; `words` says what each must be."""
     body: bytes = request._request.body
     try:
         return msgspec.json.decode(body, type=kind)
@@ -21,7 +22,8 @@ def body_of(request: Request, kind: type[T], words: Words) -> T:
 
 
 def query_of(request: Request, kind: type[T], words: Words) -> T:
-    """The query string: every parameter known, and given once."""
+    """The query string: every parameter known, and given once. Raises InvalidRequest for one given twice, otherwise as
+    `body_of`."""
     query = request._request.GET
     for name, values in query.lists():
         if len(values) > 1:

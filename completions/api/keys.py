@@ -211,7 +211,8 @@ def keys_of(request: Request) -> QuerySet[ApiKey]:
 
 
 def find(request: Request, key_id: UUID | str, param: str | None = None) -> ApiKey:
-    """Another tenant's key is as unknown as one that never was."""
+    """A key of the caller's organization. Raises NotFound for any other id, alike for another tenant's key and for one
+    that never was."""
     known_id = checks.as_uuid(key_id)
     key = keys_of(request).filter(pk=known_id).first() if known_id else None
     if key is None:
@@ -220,7 +221,7 @@ def find(request: Request, key_id: UUID | str, param: str | None = None) -> ApiK
 
 
 def creator(request: Request) -> User | None:
-    """The member; an access token names one who was there a moment ago."""
+    """The member who asks; None for one deleted since their access token was checked, and for an API key."""
     user_id = principal(request).user_id
     return User.objects.filter(pk=user_id).first() if user_id else None
 
@@ -229,7 +230,8 @@ def creator(request: Request) -> User | None:
 
 
 def settings_of(given: KeyInput) -> dict[str, Any]:
-    """What was said, by the names of accounts/services.py."""
+    """The fields that the request has, by the names of accounts/services.py; `rate_limits: null` takes all three
+    away."""
     said = said_in(given)
     rate_limits = said.pop("rate_limits", UNSET)
     if rate_limits is None:

@@ -1,8 +1,8 @@
 """The OpenAPI document: drf-spectacular walks the URL map, our own structs give the shapes.
 
 One source of truth: a request's schema comes from the struct that decodes it, an answer's from the struct that is
-encoded, a field's words from its refusal (refusals.py), a status's codes from the tree in errors.py. What a handler
-takes and answers is said beside it (documented.py).
+encoded, a field's words from its refusal (the dialects' and views' `Words`), a status's codes from the tree in
+errors.py. What a handler takes and answers is said beside it (documented.py).
 """
 
 import re
@@ -90,31 +90,31 @@ class PathEntry(AutoSchema):
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Json:
         handler = getattr(self.view, method.lower())
-        said: EndpointDoc = handler.documented
+        doc: EndpointDoc = handler.documented
         entry: Json = {
             "operationId": "_".join([method.lower(), *re.findall(r"\w+", path.removeprefix("/v1"))]),
             "summary": paragraph(handler.__doc__),
             "tags": [tag_of(path)],
-            "security": [{caller: []} for caller in said.callers],
-            "parameters": [*path_parameters(path), *query_parameters(said), *header_parameters(said.asks)],
-            "responses": {str(said.status): answer(said), **refusals(said)},
+            "security": [{caller: []} for caller in doc.callers],
+            "parameters": [*path_parameters(path), *query_parameters(doc), *header_parameters(doc.asks)],
+            "responses": {str(doc.status): answer(doc), **refusals(doc)},
         }
-        if said.query is not None:
-            entry["description"] = paragraph(said.query.__doc__)
-        if said.body is not None:
-            entry["requestBody"] = {"required": said.needs_body, "content": json_content(ref(said.body))}
+        if doc.query is not None:
+            entry["description"] = paragraph(doc.query.__doc__)
+        if doc.body is not None:
+            entry["requestBody"] = {"required": doc.needs_body, "content": json_content(ref(doc.body))}
         return entry
 
 
 def add_components(result: Json, generator: SchemaGenerator, **_: Any) -> Json:
     """The schemas that the entries refer to. A post-processing hook: msgspec names structs only when it sees all."""
     entries = [getattr(cls, method).documented for cls, method in handlers(generator)]
-    structs = dict.fromkeys([Error, *(struct for said in entries for struct in structs_of(said))])
+    structs = dict.fromkeys([Error, *(struct for doc in entries for struct in structs_of(doc))])
     schemas = msgspec.json.schema_components(structs, ref_template=REF + "{name}")[1]
     found = {NAMES.get(name, name): tidy(schema) for name, schema in schemas.items()}
-    for said in entries:
-        if said.body is not None and said.words is not None:
-            describe(found[name_of(said.body)]["properties"], said.words.rules)
+    for doc in entries:
+        if doc.body is not None and doc.words is not None:
+            describe(found[name_of(doc.body)]["properties"], doc.words.rules)
     result["components"] = {"schemas": dict(sorted(found.items())), "securitySchemes": SECURITY_SCHEMES}
     return result
 
@@ -125,11 +125,11 @@ def handlers(generator: SchemaGenerator) -> Iterator[tuple[Any, str]]:
         yield callback.cls, method.lower()
 
 
-def structs_of(said: EndpointDoc) -> Iterator[Any]:
-    yield said.answer
-    yield from said.also
-    if said.body is not None:
-        yield said.body
+def structs_of(doc: EndpointDoc) -> Iterator[Any]:
+    yield doc.answer
+    yield from doc.also
+    if doc.body is not None:
+        yield doc.body
 
 
 def tag_of(path: str) -> str:
@@ -145,11 +145,11 @@ def path_parameters(path: str) -> list[Json]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
-def query_parameters(said: EndpointDoc) -> list[Json]:
-    if said.query is None:
+def query_parameters(doc: EndpointDoc) -> list[Json]:
+    if doc.query is None:
         return []
-    [schema] = tidy(list(msgspec.json.schema_components([said.query])[1].values()))
-    describe(schema["properties"], said.words.rules if said.words else {})
+    [schema] = tidy(list(msgspec.json.schema_components([doc.query])[1].values()))
+    describe(schema["properties"], doc.words.rules if doc.words else {})
     required = schema.get("required", [])
     return [query_parameter(name, kind, name in required) for name, kind in schema["properties"].items()]
 
@@ -178,20 +178,20 @@ def header_parameters(headers: Sequence[Header]) -> list[Json]:
 # --- What an answer gives ---------------------------------------------------------------------------
 
 
-def answer(said: EndpointDoc) -> Json:
-    content = json_content(ref(said.answer))
-    content |= {media: {"schema": {**TEXT, "description": words}} for media, words in said.media}
+def answer(doc: EndpointDoc) -> Json:
+    content = json_content(ref(doc.answer))
+    content |= {media: {"schema": {**TEXT, "description": words}} for media, words in doc.media}
     return {
-        "description": paragraph(said.answer.__doc__),
-        "headers": told((REQUEST_ID, *said.tells)),
+        "description": paragraph(doc.answer.__doc__),
+        "headers": response_headers((REQUEST_ID, *doc.tells)),
         "content": content,
     }
 
 
-def refusals(said: EndpointDoc) -> Json:
+def refusals(doc: EndpointDoc) -> Json:
     """By status, with every code it may have."""
     leaves: dict[int, list[type[errors.GatewayError]]] = defaultdict(list)
-    for leaf in dict.fromkeys((*said.refusals, *(WITH_AUTHORIZATION if said.callers else ()), *BOTH_LANES)):
+    for leaf in dict.fromkeys((*doc.refusals, *(WITH_AUTHORIZATION if doc.callers else ()), *BOTH_LANES)):
         leaves[leaf.status].append(leaf)
     return {str(status): refusal(status, leaves[status]) for status in sorted(leaves)}
 
@@ -202,12 +202,12 @@ def refusal(status: int, leaves: Sequence[type[errors.GatewayError]]) -> Json:
     schema = {"allOf": [ref(Error), {"properties": {"error": {"properties": fixed}}}]}
     return {
         "description": f"{MEANINGS[status]}: {', '.join(f'`{code}`' for code in codes)}.",
-        "headers": told((REQUEST_ID, *TELLS.get(status, ()))),
+        "headers": response_headers((REQUEST_ID, *TELLS.get(status, ()))),
         "content": json_content(schema),
     }
 
 
-def told(headers: Sequence[Header]) -> Json:
+def response_headers(headers: Sequence[Header]) -> Json:
     return {each.name: header(each) for each in headers}
 
 

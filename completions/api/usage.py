@@ -28,10 +28,10 @@ from completions.api.shapes import UsageReport
 from completions.decoding import Words
 from completions.errors import OutOfRange
 
-DAYS = 30  # unless told
+DAYS = 30  # of a report whose request names no `from`
 DAYS_MAX = 400
 HOURLY_DAYS_MAX = 31
-# Around what any report can be about, and far from where calendars end.
+# No usage lies outside these years, and arithmetic with days and zones cannot overflow inside them.
 YEAR_MIN, YEAR_MAX = 2000, 2200
 INSTANT = timedelta(microseconds=1)
 
@@ -94,6 +94,8 @@ class UsageReportView(APIView):
 
 
 def span_of(query: UsageQuery, now: datetime) -> Span:
+    """The span that a query names, in its time zone; the last DAYS days if it names none. Raises OutOfRange for what is
+    no time or zone, and for a span that is empty or longer than DAYS_MAX days (HOURLY_DAYS_MAX by hour)."""
     zone = zone_of(query.time_zone)
     today = now.astimezone(zone).date()
     end = day_start(today + DAY, zone) if query.to is None else moment_of("to", query.to, zone, days_after=1)

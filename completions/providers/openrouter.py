@@ -1,8 +1,8 @@
 """OpenRouter: OpenAI-compatible, and it takes every field of the public API as it is. Pure.
 
 Its quirks live beside the code that handles them: comments in streams,
-roles and finish reasons repeated (openai_stream.py), three shapes of the usage chunk (openai_usage.py),
-errors in events, in choices and in 200s (openai_failure.py). Usage comes without being asked for.
+roles and finish reasons repeated (openai/stream.py), three shapes of the usage chunk (openai/usage.py),
+errors in events, in choices and in 200s (openai/failure.py). Usage comes without being asked for.
 """
 
 from typing import Any

@@ -23,7 +23,7 @@ from completions.upstream.request import UpstreamRequest
 USER_AGENT = "quantized/1"
 ANSWER_BYTES_MAX = 128 * 1024 * 1024
 ERROR_BYTES_MAX = 64 * 1024
-IDLE_CONNECTIONS_MAX = 256  # of one provider
+IDLE_CONNECTIONS_MAX = 256  # of one origin
 IDLE_LIFE_S = 60.0
 # A provider that closes a resting connection at the moment we use it says so within a round trip.
 STALE_WITHIN_S = 1.0
@@ -65,11 +65,12 @@ class UpstreamAnswer:
             yield chunk
 
     async def body(self) -> bytes:
-        """All of it. Raises UpstreamError."""
+        """The whole body, of at most ANSWER_BYTES_MAX bytes. Raises UpstreamError."""
         return b"".join([chunk async for chunk in self.chunks(ANSWER_BYTES_MAX)])
 
     async def error_body(self) -> bytes:
-        """The first bytes of an error's body; errors may be HTML pages of any size."""
+        """The first ERROR_BYTES_MAX bytes of an error's body, which may be an HTML page of any size. Raises
+        UpstreamError."""
         parts, size = [], 0
         async for chunk in self.chunks():
             parts.append(chunk)
@@ -80,7 +81,9 @@ class UpstreamAnswer:
 
 
 class Upstream:
-    """A pool of connections, shared by every call of the process. `authorities` is what TLS trusts."""
+    """A pool of connections, shared by every call of the process. `connect_timeout_s` covers name, TCP and TLS;
+    `read_timeout_s` is how long a provider may send nothing. `authorities` is what TLS trusts; None: the public
+    ones."""
 
     def __init__(
         self, *, connect_timeout_s: float, read_timeout_s: float, authorities: ssl.SSLContext | None = None
@@ -155,7 +158,7 @@ class Upstream:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 return await self._first_of(await self._addresses(origin), origin)
-        except (OSError, UnicodeError) as error:  # time-outs, TLS and names that are none are among them
+        except (OSError, UnicodeError) as error:  # OSError has time-outs and TLS; UnicodeError: no host name
             raise UpstreamError("connect", type(error).__name__) from error
 
     async def _addresses(self, origin: Origin) -> list[str]:

@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_asked:  # nobody asked for anything: whatever this is, the next answer would begin with it
+        if not self._is_asked:  # bytes before any request: they would be taken for the beginning of the next answer
             self.abort()
             return
         self.has_begun = True
@@ -146,12 +146,12 @@ class Connection(asyncio.Protocol):
             raise httptools.HttpParserError("bytes after the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head:  # what comes after a chunked body is nothing to us
+        if not self._has_head:  # trailers, headers after a chunked body, are ignored
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-        if self.status < 200:  # "go on", "early hints": the answer is still to come
+        if self.status < 200:  # interim responses (100 Continue, 103 Early Hints): the answer is still to come
             self.headers.clear()
             return
         self._may_keep_alive = self._parser.should_keep_alive()
@@ -227,5 +227,5 @@ class Connection(asyncio.Protocol):
         if waited_s >= self._read_timeout_s:
             self._fail(UpstreamError("timeout", f"nothing came for {self._read_timeout_s:g} s"))
             self._wake()
-        else:  # it is us who are behind, or something has come meanwhile
+        else:  # nobody waits for the provider right now, or not for that long yet
             self._arm(self._read_timeout_s - waited_s)

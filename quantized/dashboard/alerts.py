@@ -65,7 +65,7 @@ class AlertForm(forms.Form):
         assert isinstance(webhook, forms.ChoiceField)
         webhook.choices = [("", "None"), *((str(each.pk), each.url) for each in endpoints)]
 
-    def told(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """By the names of billing/notices/alerts.py."""
         given = self.cleaned_data
         return {
@@ -114,7 +114,7 @@ def new(request: HttpRequest, visitor: Visitor, kind: str) -> HttpResponseBase:
     form = AlertForm(visitor, wanted, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            alerts.create_rule(visitor.organization.pk, wanted.name, **form.told())
+            alerts.create_rule(visitor.organization.pk, wanted.name, **form.arguments())
         except Invalid as invalid:
             form.refuse(invalid)
         else:
@@ -141,9 +141,10 @@ def edit(request: HttpRequest, visitor: Visitor, rule_id: UUID) -> HttpResponseB
 
 
 def changes(form: AlertForm, rule: AlertRule) -> dict[str, Any]:
-    """What is left as it was is not said again: it would be told again."""
-    told = form.told() | {"enabled": form.cleaned_data["enabled"]}
-    return {name: value for name, value in told.items() if value != getattr(rule, name)}
+    """The arguments that differ from the rule's: setting a threshold to what it is would tell its crossing once
+    more."""
+    arguments = form.arguments() | {"enabled": form.cleaned_data["enabled"]}
+    return {name: value for name, value in arguments.items() if value != getattr(rule, name)}
 
 
 @require_http_methods(["GET", "POST"])

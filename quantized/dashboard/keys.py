@@ -77,7 +77,7 @@ class KeyForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.visitor = visitor
 
-    def told(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """By the names of accounts/services.py."""
         given = self.cleaned_data
         last_day, zone = given["expires_on"], self.visitor.zone
@@ -152,7 +152,7 @@ def new(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
         if not may_submit(request):
             return made_already(request)
         try:
-            key, api_key = services.issue_key(visitor.organization, **form.told(), created_by=user_of(request))
+            key, api_key = services.issue_key(visitor.organization, **form.arguments(), created_by=user_of(request))
         except checks.Invalid as invalid:
             form.refuse(invalid)
         else:
@@ -221,10 +221,10 @@ def edit(request: HttpRequest, visitor: Visitor, key_id: UUID) -> HttpResponseBa
 
 def changes(form: KeyForm, key: ApiKey) -> dict[str, Any]:
     """What is left as it was is not said again: an end that is over could not be."""
-    told = form.told()
+    arguments = form.arguments()
     if "expires_on" not in form.changed_data:
-        del told["expires_at"]
-    return told
+        del arguments["expires_at"]
+    return arguments
 
 
 def as_typed(key: ApiKey, visitor: Visitor) -> dict[str, Any]:

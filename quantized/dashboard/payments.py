@@ -31,7 +31,7 @@ class AutoTopUpForm(forms.Form):
     def __init__(self, data: Mapping[str, Any] | None, setting: auto_top_up.Setting | None) -> None:
         super().__init__(data, auto_id="auto_%s", initial=as_typed(setting))
 
-    def told(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, int]:
         """By the names of billing/payments/auto_top_up.py."""
         given = self.cleaned_data
         return {
@@ -91,7 +91,7 @@ def auto_on(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     form = AutoTopUpForm(request.POST, None)
     if form.is_valid():
         try:
-            auto_top_up.enable(visitor.organization.pk, **form.told(), user_id=user_of(request).pk)
+            auto_top_up.enable(visitor.organization.pk, **form.arguments(), user_id=user_of(request).pk)
         except Invalid as invalid:
             form.refuse(invalid)
         else:

@@ -90,7 +90,7 @@ def resend(request: HttpRequest, visitor: Visitor, invitation_id: UUID) -> HttpR
     try:
         invitation = team.resend(visitor.membership, invitation_id)
     except team.Refused as refused:
-        return told(request, refused)
+        return show_refusal(request, refused)
     messages.success(request, f"A new link is on its way to {invitation.email}. The old one has ended.")
     return redirect("dashboard:team")
 
@@ -102,7 +102,7 @@ def revoke(request: HttpRequest, visitor: Visitor, invitation_id: UUID) -> HttpR
     try:
         invitation = team.revoke(visitor.membership, invitation_id)
     except team.Refused as refused:
-        return told(request, refused)
+        return show_refusal(request, refused)
     messages.success(request, f"The invitation of {invitation.email} is revoked; its link has ended.")
     return redirect("dashboard:team")
 
@@ -124,7 +124,7 @@ def member(request: HttpRequest, visitor: Visitor, membership_id: int) -> HttpRe
         except team.LastOwner as refused:
             problem = str(refused)
         except team.Refused as refused:
-            return told(request, refused)
+            return show_refusal(request, refused)
         else:
             messages.success(request, f"{found.user.email} is {changed.role} now.")
             return redirect("dashboard:team")
@@ -143,7 +143,7 @@ def remove(request: HttpRequest, visitor: Visitor, membership_id: int) -> HttpRe
         except team.LastOwner as refused:
             problem = str(refused)
         except team.Refused as refused:
-            return told(request, refused)
+            return show_refusal(request, refused)
         else:
             messages.success(request, f"{found.user.email} is no longer a member.")
             return redirect("home" if found.pk == visitor.membership.pk else "dashboard:team")
@@ -177,7 +177,7 @@ def own_member(visitor: Visitor, membership_id: int) -> Membership:
     return found
 
 
-def told(request: HttpRequest, refused: team.Refused) -> HttpResponseBase:
+def show_refusal(request: HttpRequest, refused: team.Refused) -> HttpResponseBase:
     """What has changed since the page was shown is said above it; what one may not, or does not own, by the status."""
     if isinstance(refused, team.NotAllowed):
         raise PermissionDenied from None

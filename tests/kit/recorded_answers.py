@@ -1,6 +1,6 @@
 """What the product answers, byte by byte, as it was once recorded: how calls are made, normalised and kept.
 
-A story (tests/recorded_calls.py) makes calls as a tenant of its own; each exchange is kept with its request, the
+A story (tests/kit/recorded_calls.py) makes calls as a tenant of its own; each exchange is kept with its request, the
 status, the headers, the exact body, and, of a call that held credits, its receipt and its rows in the books. What is
 different in every run (ids, times, milliseconds, secrets) is replaced by a name between angle brackets, and nothing
 else is. The same value has the same name throughout a story: `<generation:1>` in a header, in each chunk of a stream

@@ -5,9 +5,8 @@ A story that answers otherwise fails with the difference. Was that meant? Then t
 
     RECORD_ANSWERS=1 .venv/bin/python -m pytest tests/live/test_recorded_answers.py [-k "the stories"]
 
-Nothing is compared then; the run says which files it has written. How exchanges are kept: tests/recorded_answers.py;
-which there are: tests/recorded_calls.py.
-"""
+Nothing is compared then; the run says which files it has written. How exchanges are kept:
+tests/kit/recorded_answers.py; which there are: tests/kit/recorded_calls.py."""
 
 import difflib
 import os
