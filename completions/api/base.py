@@ -34,7 +34,7 @@ class Serving(Protocol):
 
 
 class RowReader(Protocol):
-    """Reads single rows of the database without leaving the event loop. Raises LedgerUnavailable."""
+    """Reads single rows of the database without leaving the event loop. Raises DatabaseUnavailable."""
 
     async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None: ...
 

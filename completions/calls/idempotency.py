@@ -64,7 +64,7 @@ class Database(Protocol):
 
 class Claim:
     """The right to make the one call of an Idempotency-Key. Ends with `store` or with `drop`; both raise
-    LedgerUnavailable when the database is away."""
+    DatabaseUnavailable when the database is away."""
 
     def __init__(self, database: Database, organization_id: UUID, key: str) -> None:
         self._database = database
@@ -89,7 +89,7 @@ class Idempotency:
         request.
 
         Raises OutOfRange for a key that is none, IdempotencyInProgress while the first request still runs,
-        IdempotencyKeyReused for another request under the same key, LedgerUnavailable without a database."""
+        IdempotencyKeyReused for another request under the same key, DatabaseUnavailable without a database."""
         if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
             raise OutOfRange(f"'{HEADER}' must be 1 to {KEY_CHARS_MAX} printable characters.", param=HEADER)
         claim = Claim(self._database, organization_id, key)
