@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing import ledger
-from billing.ledger import Attempt
+from billing.ledger import journal
+from billing.ledger.commands import Attempt
 from billing.models import AttemptHour, Usage
 from billing.oversight import verifier
 from billing.usage import rollups
-from tests.kit.books import Tenant, make_receipt
+from tests.kit.books import make_receipt
 from tests.kit.clock import DatabaseClock
+from tests.kit.tenants import Tenant
 
 MIGRATION = import_module("billing.migrations.0034_outcomes_in_the_fields_words")
 FORWARDS = MIGRATION.renamed(MIGRATION.WORDS)
@@ -36,7 +37,7 @@ def run(statements: list[str]) -> None:
 def voided(alice: Tenant, error_code: str, *outcomes: str) -> None:
     tried = tuple(Attempt(f"provider-{number}", outcome, 7 + number) for number, outcome in enumerate(outcomes))
     receipt = make_receipt(price_id=alice.price_id, cost_pico=0, error_code=error_code, attempts=tried)
-    ledger.execute([alice.void(alice.hold(5), receipt=receipt)])
+    journal.execute([alice.void(alice.hold(5), receipt=receipt)])
 
 
 def told() -> list[tuple[str, list[dict[str, Any]]]]:
@@ -52,7 +53,7 @@ def test_rows_and_sums_are_carried_over_and_back() -> None:
     voided(alice, "nonsense", "our_account", "circuit_open", "nonsense")
     voided(alice, "client_left", "cancelled")
     voided(alice, "unavailable", "unavailable")
-    ledger.execute([alice.settle(alice.hold(5), 3, attempts=(Attempt("a", "nonsense", 1), Attempt("b", "ok", 2)))])
+    journal.execute([alice.settle(alice.hold(5), 3, attempts=(Attempt("a", "nonsense", 1), Attempt("b", "ok", 2)))])
     rollups.roll_up()
     before, hours = told(), list(AttemptHour.objects.order_by("pk").values_list("outcome", "attempts", "milliseconds"))
     run(FORWARDS)
