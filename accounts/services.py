@@ -17,7 +17,6 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from accounts import keys
-from accounts.managers import vouch as vouch
 from accounts.models import ApiKey, Membership, Organization, User
 from common.checks import (
     Invalid,

@@ -16,7 +16,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from accounts import services
 from accounts.keys import PREFIX
-from accounts.models import ApiKey, AuditEntry, User
+from accounts.models import ApiKey, AuditEntry, User, vouch
 from quantized.operator.pages import Audited, ReadOnly, badge, column, count, credit, linked, typed_id, when
 
 
@@ -58,7 +58,7 @@ class EmailUserAdmin(Audited, UserAdmin):
         """Whoever types an address here vouches for it."""
         super().save_model(request, obj, form, change)
         if "email" in form.changed_data:
-            services.vouch(obj)
+            vouch(obj)
 
     @admin.action(description="Deactivate: no log-in, no call in their name", permissions=["change"])
     def deactivate(self, request: HttpRequest, chosen: QuerySet[User]) -> None:
