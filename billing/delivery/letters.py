@@ -1,4 +1,5 @@
-"""What a notification says to people: kind and payload → Letter. Pure; templates/emails/letter.* give it its looks.
+"""What a notification says to people: kind and payload → Letter. Nothing is read or sent.
+templates/emails/letter.* give it its looks.
 
 A kind without words of its own is told by its payload, so that nothing is ever swallowed.
 """

@@ -17,8 +17,8 @@ from billing.pricing.classes import BY_NAME
 from common.numbers import plain
 from completions.api import shapes
 from completions.api.documented import EndpointDoc, documented
+from completions.catalog.capabilities import CAPABILITIES
 from completions.catalog.loader import load_catalog
-from completions.catalog.models import CAPABILITIES
 from completions.errors import ModelNotFound, NotFound
 from completions.routes import ModelCard, Route
 

@@ -15,7 +15,7 @@ import msgspec
 from billing.pricing import money
 from billing.pricing.classes import NAMES, by_class
 from common.numbers import INTEGER_MAX
-from completions.catalog.models import missing_prices, unknown_capabilities
+from completions.catalog.capabilities import missing_prices, unknown_capabilities
 
 PRICE_USD_MAX = 1_000_000
 

@@ -20,7 +20,8 @@ from billing.models import Price
 from billing.pricing import money
 from billing.pricing.classes import NAMES
 from common.checks import Invalid, checked_text
-from completions.catalog.models import PriceChange, Route, missing_prices
+from completions.catalog.capabilities import missing_prices
+from completions.catalog.models import PriceChange, Route
 from completions.catalog.services import price_version
 
 

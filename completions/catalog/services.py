@@ -11,8 +11,9 @@ from django.db import connection, models, transaction
 
 from billing.models import Price
 from billing.pricing import money
+from completions.catalog.capabilities import CAPABILITIES
 from completions.catalog.file import CatalogError, CatalogFile, ModelEntry, ProviderEntry, RouteEntry
-from completions.catalog.models import CAPABILITIES, Model, Provider, Route
+from completions.catalog.models import Model, Provider, Route
 
 Row = TypeVar("Row", bound=models.Model)
 

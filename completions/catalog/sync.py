@@ -20,8 +20,9 @@ from billing.pricing.classes import BY_NAME, CLASSES, NAMES, TOTALS
 from common import outbound
 from common.numbers import INTEGER_MAX
 from completions.catalog import services
+from completions.catalog.capabilities import CAPABILITIES, missing_prices
 from completions.catalog.file import PRICE_USD_MAX
-from completions.catalog.models import CAPABILITIES, Provider, Route, missing_prices
+from completions.catalog.models import Provider, Route
 
 TIMEOUT_S = (5, 15)  # to connect, between two reads
 DEADLINE_S = 60

@@ -9,8 +9,8 @@ from django.views.decorators.http import require_safe
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME
 from billing.usage.figures import last_days, provider_health
+from completions.catalog.capabilities import CAPABILITIES
 from completions.catalog.loader import load_catalog
-from completions.models import CAPABILITIES
 from completions.routes import ModelCard, Route
 from quantized.dashboard.frame import Visitor, member_page, show
 

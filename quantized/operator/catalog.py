@@ -15,9 +15,10 @@ from django.utils import timezone
 from unfold import widgets
 
 from completions.calls.processes import servers
+from completions.catalog.capabilities import CAPABILITIES
 from completions.catalog.price_changes import cancel
 from completions.catalog.probe import probe
-from completions.models import CAPABILITIES, Model, PriceChange, Provider, Route
+from completions.models import Model, PriceChange, Provider, Route
 from quantized.operator import prices
 from quantized.operator.first_page import HOUR, provider_lines
 from quantized.operator.pages import Audited, ReadOnly, badge, column, linked, operator, page_of, record, when

@@ -19,8 +19,8 @@ from billing.ledger import journal
 from billing.models import Price, Usage
 from billing.pricing import money
 from billing.pricing.classes import BY_NAME, CLASSES, NAMES, ON_A_RECEIPT, TOTALS, total_of
+from completions.catalog.capabilities import CAPABILITIES, PRICED_CAPABILITIES
 from completions.catalog.loader import load_catalog
-from completions.models import CAPABILITIES, PRICED_CAPABILITIES
 from tests.kit import CHECKOUT
 from tests.kit.catalogs import make_route
 from tests.kit.tenants import Tenant

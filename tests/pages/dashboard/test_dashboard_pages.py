@@ -7,7 +7,7 @@ from accounts import principals, tokens
 from accounts.models import Organization, RefreshToken, TokenFamily
 from accounts.services import suspend
 from billing.usage.rollups import roll_up
-from completions.models import CAPABILITIES
+from completions.catalog.capabilities import CAPABILITIES
 from quantized.dashboard.models import LABELS
 from quantized.templatetags import numbers
 from tests.kit.catalogs import make_price, make_provider, make_route
