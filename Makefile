@@ -27,7 +27,7 @@ AS_PRODUCTION = env DJANGO_SETTINGS_MODULE=quantized.settings DATABASE_URL='post
 	SECRET_KEY=$(RANDOM_SECRET) KEY_PEPPER=$(RANDOM_SECRET)
 
 .DEFAULT_GOAL := help
-.PHONY: help run smoke test test-browser test-chaos test-long chaos screenshots check format lock clean
+.PHONY: help run smoke test test-pure test-browser test-chaos test-long chaos screenshots check format drawing lock clean
 .PHONY: bench bench-streams bench-ledger bench-scale bench-pages profile
 
 help: ## this list
@@ -41,6 +41,9 @@ smoke: $(INSTALLED) ## the same from an empty database, ends after one proven co
 
 test: $(INSTALLED) $(NODE_INSTALLED) $(CLIENTS)/installed ## the whole test suite but for browser and chaos (SEED=... shuffles it)
 	$(PYTEST) $(AT_ONCE) --ignore tests/browser --ignore tests/chaos
+
+test-pure: $(INSTALLED) ## what needs no server, no settings and no database: seconds
+	$(PYTEST) $(AT_ONCE) tests/pure
 
 test-browser: $(INSTALLED) ## what people do and see, in Chromium: flows, axe on every page, the keyboard
 	$(PYTEST) tests/browser
@@ -69,6 +72,9 @@ check: $(INSTALLED) ## format, lint, types, migrations, import directions, produ
 format: $(INSTALLED) ## write the code as `make check` wants it
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
+
+drawing: $(INSTALLED) ## the rooms and their doors, from the code into docs/architecture.md
+	@$(BIN)/python -m tests.kit.drawing
 
 bench: $(INSTALLED) ## ours beside the peers, about ten minutes (ROUNDS=5 SECONDS=3); docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.peers

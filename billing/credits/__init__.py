@@ -1,0 +1,1 @@
+"""Credits given and taken by other hands than a call's: accounts, operators' acts, credit that expires, vouchers."""

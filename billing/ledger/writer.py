@@ -27,7 +27,8 @@ from pathlib import Path
 from billing.ledger.commands import AnyCommand, Outcome, Reserve
 from billing.ledger.committer import BATCH_MAX, Committer
 from billing.ledger.parking import Parking
-from billing.ledger.queue import LedgerUnavailable, Queue, Submission
+from billing.ledger.queue import LedgerUnavailable as LedgerUnavailable
+from billing.ledger.queue import Queue, Submission
 from billing.ledger.spool import Spool
 from billing.ledger.wire import Wire
 

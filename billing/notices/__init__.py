@@ -1,0 +1,1 @@
+"""What somebody has to be told: the outbox, alerts, and tenants' endpoints for webhooks."""

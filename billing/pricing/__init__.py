@@ -1,0 +1,1 @@
+"""Prices: the classes that providers bill apart, and usage × price in integers."""

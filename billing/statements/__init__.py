@@ -1,0 +1,1 @@
+"""An organization's month: the statement, and its files."""

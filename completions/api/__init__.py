@@ -1,0 +1,1 @@
+"""The HTTP API under /v1: the one view of calls, and the endpoints beside it."""

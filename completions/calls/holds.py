@@ -8,8 +8,7 @@ from uuid import UUID
 
 from accounts.callers import Principal
 from billing.ledger.commands import Held, Refused, Reserve
-from billing.ledger.queue import LedgerUnavailable
-from billing.ledger.writer import Writer
+from billing.ledger.writer import LedgerUnavailable, Writer
 from billing.pricing.money import CreditRate
 from common.uuid7 import uuid7
 from completions import errors

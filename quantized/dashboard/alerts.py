@@ -14,10 +14,9 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import Membership
+from billing.models import AlertRule
 from billing.notices import alerts, webhooks
-from billing.notices.kinds import KINDS
-from billing.notices.kinds.base import AlertKind
-from billing.notices.models import AlertRule
+from billing.notices.kinds import KINDS, AlertKind
 from common.checks import Invalid, as_uuid
 from common.numbers import MICRO, typed_credits
 from quantized.dashboard.frame import Visitor, member_page, require_payer, sentence, show

@@ -11,8 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from billing.models import Delivery, WebhookEndpoint
 from billing.notices import webhooks
-from billing.notices.models import Delivery, WebhookEndpoint
 from common.checks import Invalid
 from quantized.dashboard.frame import Visitor, member_page, require_payer, sentence, show
 from quantized.dashboard.keys import may_submit, once

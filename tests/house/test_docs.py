@@ -250,6 +250,18 @@ def test_every_file_that_is_named_exists(page: Path):
     assert [name for name in named if not list(CHECKOUT.glob(name.rstrip("/.")))] == []
 
 
+def test_where_a_new_thing_goes_is_answered_by_files():
+    answers = {cells[0]: cells[1:] for cells in rows(section(DOCS / "architecture.md", "Where does it go?"))}
+    for asked in ("provider", "endpoint", "alert", "price class", "page", "periodic task", "error code"):
+        assert any(asked in thing for thing in answers), asked
+    for thing, (goes_to, _) in list(answers.items())[2:]:  # without the table's head
+        assert any((CHECKOUT / name).exists() for name in spans(goes_to)), thing
+    named = [
+        name for cells in answers.values() for name in spans(" ".join(cells)) if "/" in name or name[-5:] == ".toml"
+    ]
+    assert [name for name in named if not (CHECKOUT / name).exists()] == []
+
+
 @pytest.mark.parametrize("page", ADRS, ids=lambda page: page.stem)
 def test_decisions_are_short(page: Path):
     assert 7 <= len(text(page).splitlines()) <= 40

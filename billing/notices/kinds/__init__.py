@@ -1,6 +1,6 @@
 """The kinds of alerts, a folder each, in the order in which people see them. A door of this room."""
 
-from billing.notices.kinds.base import AlertKind
+from billing.notices.kinds.base import AlertKind as AlertKind
 from billing.notices.kinds.budget import Budget
 from billing.notices.kinds.low_balance import LowBalance
 
