@@ -2,7 +2,7 @@
 
 Each process that runs tests (each worker of pytest-xdist, or pytest itself) starts a PostgreSQL and a Redis of its own,
 unless DATABASE_URL and REDIS_URL are set. Runs side by side do not meet: each has its own directory under var/test/,
-removed when it ends.
+removed when it ends. For tests/pure alone nothing is started, and Django is not set up.
 
 There are two test databases: in the first all tests are rolled back, so that it stays as the migrations left it; in the
 other, that of `live_db`, tests commit. A test never meets rows of one that ran before it, in whatever order they run.
@@ -28,6 +28,7 @@ from quantized.devstack.processes import Processes, is_alive
 from quantized.devstack.servers import start_servers
 
 TESTS = Path(__file__).parent
+PURE = TESTS / "pure"
 RUNS = VAR / "test"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: no test reaches a provider by accident
 PROCESSES = pytest.StashKey[Processes]()
@@ -52,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if hands_out(config):
         remove_leftovers()
         return
+    if is_pure(config):
+        pytest.register_assert_rewrite("tests.kit")
+        return
     if worker(config) is None:
         remove_leftovers()
     root = RUNS / str(os.getpid())
@@ -75,6 +79,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if PROCESSES in config.stash:
         config.stash[PROCESSES].stop_all()
         remove_run(RUNS / str(os.getpid()))
+
+
+def is_pure(config: pytest.Config) -> bool:
+    """Nothing but tests/pure is run: without servers, without settings, without Django's applications."""
+    asked = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    return bool(asked) and all(path.is_relative_to(PURE) for path in asked)
 
 
 def hands_out(config: pytest.Config) -> bool:

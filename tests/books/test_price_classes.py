@@ -100,6 +100,23 @@ def test_what_is_no_price_is_not_stored(given: dict[str, Any], problem: str) -> 
         money.stored_rates(given)
 
 
+def test_a_stored_tier_replaces_only_what_it_names() -> None:
+    row = Price(
+        id=7,
+        version=3,
+        rates=money.stored_rates({"input": "1.25", "output": "10.00", "cache_read": "0.125"}),
+        tiers=[
+            {"above_prompt_tokens": 400_000, "input": "5.00"},
+            {"above_prompt_tokens": 200_000, "input": "2.50", "output": "15.00"},
+        ],
+    )
+    stored = row.to_struct()
+    assert (stored.id, stored.version) == (7, 3)
+    assert stored.rates(200_000) == money.Rates(input=1_250_000, output=10_000_000, cache_read=125_000)
+    assert stored.rates(200_001) == money.Rates(input=2_500_000, output=15_000_000, cache_read=125_000)
+    assert stored.rates(400_001) == money.Rates(input=5_000_000, output=10_000_000, cache_read=125_000)
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "rates",

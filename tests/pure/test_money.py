@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.models import Price as PriceRow
 from billing.pricing.money import (
     CreditRate,
     Price,
@@ -19,7 +18,6 @@ from billing.pricing.money import (
     pico_per_token,
     pico_per_unit,
     rates_from_usd,
-    stored_rates,
     units,
     usd,
 )
@@ -215,23 +213,6 @@ def test_a_tier_begins_strictly_above_its_threshold_and_takes_the_whole_request(
     usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=1)
     output_pico = {1_250_000: 10_000_000, 2_500_000: 15_000_000, 5_000_000: 30_000_000}[input_pico]
     assert cost_pico(usage, TIERED) == prompt_tokens * input_pico + output_pico
-
-
-def test_a_stored_tier_replaces_only_what_it_names() -> None:
-    row = PriceRow(
-        id=7,
-        version=3,
-        rates=stored_rates({"input": "1.25", "output": "10.00", "cache_read": "0.125"}),
-        tiers=[
-            {"above_prompt_tokens": 400_000, "input": "5.00"},
-            {"above_prompt_tokens": 200_000, "input": "2.50", "output": "15.00"},
-        ],
-    )
-    stored = row.to_struct()
-    assert (stored.id, stored.version) == (7, 3)
-    assert stored.rates(200_000) == Rates(input=1_250_000, output=10_000_000, cache_read=125_000)
-    assert stored.rates(200_001) == Rates(input=2_500_000, output=15_000_000, cache_read=125_000)
-    assert stored.rates(400_001) == Rates(input=5_000_000, output=10_000_000, cache_read=125_000)
 
 
 # --- Prices -----------------------------------------------------------------------------------
