@@ -113,8 +113,8 @@ def test_a_task_is_declared_once() -> None:
 )
 def test_a_task_is_late_after_its_own_time(task: str, after: timedelta) -> None:
     now = timezone.now()
-    assert not first_page.beat_of(Heartbeat(task=task, succeeded_at=now - after), now).is_late
-    assert first_page.beat_of(Heartbeat(task=task, succeeded_at=now - after - timedelta(seconds=1)), now).is_late
+    assert not first_page.task_line_of(Heartbeat(task=task, succeeded_at=now - after), now).is_late
+    assert first_page.task_line_of(Heartbeat(task=task, succeeded_at=now - after - timedelta(seconds=1)), now).is_late
 
 
 def test_the_tasks_of_the_books_run_twice_without_harm() -> None:
