@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from completions.ask import Ask, Progress, Reader, Reported, Unsupported
 from completions.chat.answer import Choice, FunctionCall, Message, ToolCall, message_bytes
@@ -24,6 +24,7 @@ from completions.providers.base import BodyReader, EventReader, unsupported_by
 from completions.providers.openai.failure import failure_of_error, failure_of_response
 from completions.providers.openai.stream import FINISH_REASON_CHARS_MAX, OpenAIStreamDecoder, new_call_id
 from completions.providers.openai.usage import reported
+from completions.providers.openai.wire import AnswerIn, ChoiceIn, MessageIn, ToolCallIn
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure, malformed
 from completions.upstream.request import UpstreamRequest
@@ -124,46 +125,7 @@ def effort(reasoning: Reasoning) -> str | None:
 # --- A whole answer ---------------------------------------------------------------------------------
 
 
-class _FunctionIn(Struct, frozen=True):
-    name: str
-    arguments: str | None = None
-
-
-class _ToolCallIn(Struct, frozen=True):
-    function: _FunctionIn
-    id: str | None = None
-
-
-class _MessageIn(Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    reasoning_details: Raw = Raw()
-    tool_calls: list[_ToolCallIn] | None = None
-    annotations: Raw = Raw()
-    images: list[Raw] | None = None
-    audio: Raw = Raw()
-
-
-class _ChoiceIn(Struct, frozen=True):
-    message: _MessageIn
-    index: int = 0
-    finish_reason: str | None = None
-    logprobs: Raw = Raw()
-    error: Raw = Raw()
-
-
-class _AnswerIn(Struct, frozen=True):
-    choices: list[_ChoiceIn] | None = None
-    id: str | None = None
-    object: str | None = None
-    system_fingerprint: str | None = None
-    usage: Raw = Raw()
-    error: Raw = Raw()
-
-
-_answer_decoder = msgspec.json.Decoder(_AnswerIn)
+_answer_decoder = msgspec.json.Decoder(AnswerIn)
 
 
 def answer(body: bytes, context_length: int) -> Progress:
@@ -184,7 +146,7 @@ def answer(body: bytes, context_length: int) -> Progress:
     )
 
 
-def _failure(said: _AnswerIn, body: bytes) -> UpstreamFailure | None:
+def _failure(said: AnswerIn, body: bytes) -> UpstreamFailure | None:
     if given(said.error) or said.object == "error":
         return failure_of_error(body)
     for choice in said.choices or ():
@@ -193,19 +155,19 @@ def _failure(said: _AnswerIn, body: bytes) -> UpstreamFailure | None:
     return None if said.choices else malformed("a completion without choices")
 
 
-def _reported(said: _AnswerIn, context_length: int) -> Reported:
+def _reported(said: AnswerIn, context_length: int) -> Reported:
     images = sum(len(choice.message.images or ()) for choice in said.choices or ())
     return reported(said.usage, images=images, context_length=context_length) or Reported()
 
 
-def _choice(said: _ChoiceIn) -> Choice:
+def _choice(said: ChoiceIn) -> Choice:
     message = _message(said.message)
     likely = "tool_calls" if message.tool_calls else "stop"
     finish_reason = (said.finish_reason or likely)[:FINISH_REASON_CHARS_MAX]
     return Choice(said.index, message, finish_reason, said.logprobs if given(said.logprobs) else _NULL)
 
 
-def _message(said: _MessageIn) -> Message:
+def _message(said: MessageIn) -> Message:
     return Message(
         role="assistant",
         content=said.content,
@@ -219,7 +181,7 @@ def _message(said: _MessageIn) -> Message:
     )
 
 
-def _tool_call(said: _ToolCallIn) -> ToolCall:
+def _tool_call(said: ToolCallIn) -> ToolCall:
     return ToolCall(
         said.id or new_call_id(), "function", FunctionCall(said.function.name, said.function.arguments or "")
     )

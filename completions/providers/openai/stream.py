@@ -8,13 +8,14 @@ any chunk. Names the provider's own fields nowhere, so they cannot leak.
 import secrets
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from completions.ask import Progress, Reported
 from completions.chat.answer import ChoiceDelta, Delta, FunctionDelta, ToolCallDelta, delta_bytes
 from completions.chat.request import given
 from completions.providers.openai.failure import failure_of_error
 from completions.providers.openai.usage import reported
+from completions.providers.openai.wire import ChoiceDeltaIn, ChunkIn, DeltaIn, ToolCallFragmentIn
 from completions.upstream.failure import UpstreamFailure, cut_off, malformed
 
 DONE = b"[DONE]"
@@ -27,48 +28,8 @@ _EMPTY = Delta()
 _SAID_ONCE = {"format", "id"}  # of a reasoning detail; SDKs know that `type` is no text to join
 
 
-class _FunctionIn(Struct, frozen=True):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCallIn(Struct, frozen=True):
-    index: int | None = None
-    id: str | None = None
-    function: _FunctionIn | None = None
-
-
-class _DeltaIn(Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None  # what vLLM, llama.cpp and DeepSeek call it
-    reasoning_details: list[dict[str, Raw]] | None = None
-    tool_calls: list[_ToolCallIn] | None = None
-    annotations: list[dict[str, Raw]] | None = None
-    images: list[dict[str, Raw]] | None = None
-    audio: Raw = Raw()
-
-
-class _ChoiceIn(Struct, frozen=True):
-    index: int = 0
-    delta: _DeltaIn | None = None
-    finish_reason: str | None = None
-    logprobs: Raw = Raw()
-    error: Raw = Raw()
-
-
-class _ChunkIn(Struct, frozen=True):
-    choices: list[_ChoiceIn] | None = None
-    id: str | None = None
-    object: str | None = None
-    system_fingerprint: str | None = None
-    usage: Raw = Raw()
-    error: Raw = Raw()
-
-
-_chunk_decoder = msgspec.json.Decoder(_ChunkIn)
-_NOTHING = _DeltaIn()
+_chunk_decoder = msgspec.json.Decoder(ChunkIn)
+_NOTHING = DeltaIn()
 
 
 class OpenAIStreamDecoder:
@@ -116,7 +77,7 @@ class OpenAIStreamDecoder:
         ends = [ChoiceDelta(index, _EMPTY, state.finish(state.likely_finish_reason())) for index, state in missing]
         return Progress(payload=tuple(ends), has_output=True, finish_reason=ends[-1].finish_reason) if ends else None
 
-    def _choice(self, said: _ChoiceIn, failure: UpstreamFailure | None) -> ChoiceDelta | None:
+    def _choice(self, said: ChoiceDeltaIn, failure: UpstreamFailure | None) -> ChoiceDelta | None:
         state = self._choices.get(said.index)
         if state is None:
             if not 0 <= said.index < CHOICES_MAX:
@@ -158,7 +119,7 @@ class _ChoiceState:
     def likely_finish_reason(self) -> str:
         return "tool_calls" if self._named_calls else "stop"
 
-    def delta(self, said: _DeltaIn) -> Delta:
+    def delta(self, said: DeltaIn) -> Delta:
         return Delta(
             content=said.content or None,
             refusal=said.refusal or None,
@@ -203,11 +164,11 @@ class _ChoiceState:
             self.images += 1
         return images
 
-    def _fragments(self, said: list[_ToolCallIn]) -> list[ToolCallDelta] | None:
+    def _fragments(self, said: list[ToolCallFragmentIn]) -> list[ToolCallDelta] | None:
         fragments = (self._fragment(call) for call in said)
         return [fragment for fragment in fragments if fragment is not None] or None
 
-    def _fragment(self, said: _ToolCallIn) -> ToolCallDelta | None:
+    def _fragment(self, said: ToolCallFragmentIn) -> ToolCallDelta | None:
         call = self._call(said)
         if call is None:
             return None
@@ -221,7 +182,7 @@ class _ChoiceState:
         function = FunctionDelta(name, call.early_arguments + arguments)
         return ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
 
-    def _call(self, said: _ToolCallIn) -> "_CallState | None":
+    def _call(self, said: ToolCallFragmentIn) -> "_CallState | None":
         """The call a fragment belongs to; None beyond the limit."""
         for call in reversed(self._calls):
             if call.continues_with(said):
@@ -242,7 +203,7 @@ class _CallState:
         self.early_arguments = ""
         self._upstream_index = upstream_index
 
-    def continues_with(self, said: _ToolCallIn) -> bool:
+    def continues_with(self, said: ToolCallFragmentIn) -> bool:
         """Some servers number every call 0 and tell them apart by id, some give every fragment a new id, and
         some send whole calls without a number: a new call is what comes with a name and no known id."""
         if said.id == self.id:
@@ -258,7 +219,7 @@ def new_call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-def _failure(said: _ChunkIn, data: bytes) -> UpstreamFailure | None:
+def _failure(said: ChunkIn, data: bytes) -> UpstreamFailure | None:
     if (said.error and given(said.error)) or said.object == "error":
         return failure_of_error(data)
     for choice in said.choices or ():
@@ -269,7 +230,7 @@ def _failure(said: _ChunkIn, data: bytes) -> UpstreamFailure | None:
     return None
 
 
-def _function(said: _ToolCallIn) -> tuple[str, str]:
+def _function(said: ToolCallFragmentIn) -> tuple[str, str]:
     function = said.function
     return ((function.name or ""), (function.arguments or "")) if function else ("", "")
 
