@@ -84,14 +84,15 @@ class Attempts:
     async def _ask(self, call: Call, sink: Sink) -> UpstreamFailure | None:
         """One route's whole answer; the failure that ended it, if one did."""
         ask, route = call.ask, call.route
-        translator = kinds.translator(route.provider.kind, ask.operation)
+        kind = kinds.of(route.provider.kind)
+        translator = kind.translators[ask.operation]
         request = translator.request(ask, route, call.output_bound)
         async with self._upstream.open(route.provider.base_url, request) as response:
             if response.status != 200:
                 return await failures.of_status(translator, response)
             if ask.stream and not response.is_event_stream:
                 return await not_a_stream(translator, call, response)
-            self._begin(call, response)
+            self._begin(call, response.header(kind.call_id_header) if kind.call_id_header else None)
             reader = translator.reader(ask, route, streamed=ask.stream)
             async for data in response.chunks(None if ask.stream else ANSWER_BYTES_MAX):
                 for progress in reader.feed(data):
@@ -113,9 +114,9 @@ class Attempts:
                 sink.put(last)
             return last.failure
 
-    def _begin(self, call: Call, response: UpstreamAnswer) -> None:
+    def _begin(self, call: Call, provider_ref: str | None) -> None:
         """The provider has begun to answer. What the sweeper needs is written with the next batch; nobody waits."""
-        call.begin(response.header("x-generation-id"))
+        call.begin(provider_ref)
         self._circuits.record_start(call.route.provider.name)
         self._writer.submit(
             Mark(

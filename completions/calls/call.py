@@ -81,7 +81,8 @@ class Call:
         """How long after the call its provider can be asked for the bill; None if not at all."""
         if not self.begun or not self.provider_ref:
             return None
-        return kinds.of(self.route.provider.kind).bill_after_s
+        lookup = kinds.of(self.route.provider.kind).lookup
+        return lookup.after_s if lookup else None
 
     # --- what happens to it -----------------------------------------------------------------
 

@@ -11,9 +11,14 @@ from django.conf import settings
 from billing.pricing.classes import BY_NAME
 from completions.catalog import models
 from completions.catalog.secrets import SecretUnreadable
+from completions.providers import kinds
 from completions.routes import Catalog, ModelCard, Provider, Route
 
 logger = logging.getLogger(__name__)
+
+
+class NoBaseURL(Exception):
+    """Neither the provider's row nor its kind says where it is, in one line."""
 
 
 def load_catalog() -> Catalog:
@@ -31,22 +36,29 @@ def load_catalog() -> Catalog:
 
 
 def endpoint(provider: models.Provider) -> tuple[str, str]:
-    """Where a provider is and its secret: its own, or the settings' if the row names no base URL."""
+    """Where a provider is and its secret: its own, or the settings' if the row names no base URL. Raises
+    SecretUnreadable, NoBaseURL."""
     if provider.base_url:
         return provider.base_url.rstrip("/"), provider.secret
-    if provider.kind == models.Provider.Kind.OPENROUTER:
-        return settings.OPENROUTER_BASE_URL, settings.OPENROUTER_API_KEY
-    return settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_API_KEY
+    kind = kinds.KINDS.get(provider.kind)
+    if kind is None or kind.base_url_setting is None:
+        raise NoBaseURL(f"it has no base URL, and its kind {provider.kind!r} has none either")
+    secret = getattr(settings, kind.key_setting) if kind.key_setting else ""
+    return getattr(settings, kind.base_url_setting), secret
 
 
 def _usable(row: models.Provider) -> Provider | None:
-    """OpenRouter and Anthropic take no call without a key; a server of one's own may well."""
+    """None of a kind that takes no call without a key, until there is one; an error of a kind that nobody knows."""
+    kind = kinds.KINDS.get(row.kind)
+    if kind is None:
+        logger.error("provider %s is not served: %r is no kind of provider", row.name, row.kind)
+        return None
     try:
         base_url, secret = endpoint(row)
-    except SecretUnreadable as error:
+    except (SecretUnreadable, NoBaseURL) as error:
         logger.error("provider %s is not served: %s", row.name, error)
         return None
-    if not secret and row.kind != models.Provider.Kind.OPENAI:
+    if kind.needs_key and not secret:
         return None
     is_drained = row.when_client_leaves == models.Provider.Leaving.DRAIN
     return Provider(row.pk, row.name, row.kind, base_url, secret, is_drained)

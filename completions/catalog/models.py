@@ -12,7 +12,8 @@ from accounts.models import User
 from billing.models import Price
 from completions.catalog import secrets
 from completions.catalog.capabilities import missing_prices, unknown_capabilities
-from completions.providers.anthropic.rules import Rules, read_rules
+from completions.providers import kinds
+from completions.routes import NO_RULES, RouteRules
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PRIVATE_NETWORKS = tuple(
@@ -22,20 +23,14 @@ PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 class Provider(models.Model):
-    """An upstream service. `openrouter` and `anthropic` rows without a base URL take theirs, and the
-    key, from the settings."""
-
-    class Kind(models.TextChoices):
-        OPENROUTER = "openrouter", "OpenRouter"
-        ANTHROPIC = "anthropic", "Anthropic"
-        OPENAI = "openai", "OpenAI-compatible"
+    """An upstream service. A row without a base URL takes its kind's, and the key, from the settings."""
 
     class Leaving(models.TextChoices):
         CANCEL = "cancel", "Cancel"
         DRAIN = "drain", "Drain"
 
     name = models.SlugField(max_length=64, unique=True, help_text="What X-Quantized-Provider calls it.")
-    kind = models.CharField(max_length=16, choices=Kind)
+    kind = models.CharField(max_length=16, choices=kinds.choices)
     base_url = models.CharField(
         max_length=500,
         blank=True,
@@ -65,9 +60,6 @@ class Provider(models.Model):
                 condition=Q(when_client_leaves__in=("cancel", "drain")), name="provider_knows_what_leaving_means"
             ),
             models.CheckConstraint(
-                condition=~Q(kind="openai", base_url=""), name="provider_openai_compatible_has_a_base_url"
-            ),
-            models.CheckConstraint(
                 condition=~Q(base_url="") | Q(secret_encrypted=""), name="provider_secret_has_a_base_url"
             ),
         ]
@@ -85,10 +77,12 @@ class Provider(models.Model):
         self.secret_encrypted = secrets.seal(secret, self.base_url) if secret else ""
 
     def clean(self) -> None:
+        kind = kinds.KINDS.get(self.kind)
         if self.base_url:
             _refuse_unsafe_url(self.base_url, self.allow_plain_http)
-        elif self.kind == self.Kind.OPENAI:
-            raise ValidationError({"base_url": "An OpenAI-compatible provider needs its base URL."})
+        elif kind is not None and kind.base_url_setting is None:
+            article = "An" if kind.label.startswith(tuple("AEIOU")) else "A"
+            raise ValidationError({"base_url": f"{article} {kind.label} provider needs its base URL."})
         elif self.secret_encrypted:
             raise ValidationError({"base_url": "A provider with its own secret needs its own base URL."})
         self._refuse_moved_secret()
@@ -132,7 +126,7 @@ class Route(models.Model):
     context_length = models.PositiveIntegerField(help_text="Tokens, prompt and answer together.")
     max_output_tokens = models.PositiveIntegerField()
     price = models.ForeignKey(Price, models.PROTECT, null=True, blank=True, related_name="routes")
-    # What a provider's adapter must know of this very model and no other column says.
+    # What a provider's translator must know of this very model and no other column says.
     rules = models.JSONField(default=dict, blank=True)
     enabled = models.BooleanField(default=False)
 
@@ -168,9 +162,10 @@ class Route(models.Model):
         except ValueError as error:
             raise ValidationError({"rules": f"{error}."}) from error
 
-    def ruled(self) -> Rules:
+    def ruled(self) -> RouteRules:
         """The rules in the form of the provider's kind; raises ValueError for what is none."""
-        return read_rules(self.rules) if self.provider.kind == Provider.Kind.ANTHROPIC else Rules()
+        kind = kinds.KINDS.get(self.provider.kind)
+        return NO_RULES if kind is None else kind.read_rules(self.rules)
 
     def missing_prices(self) -> list[str]:
         return missing_prices(self.capabilities, self.price.rates if self.price else ())

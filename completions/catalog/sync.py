@@ -22,7 +22,8 @@ from common.numbers import INTEGER_MAX
 from completions.catalog import services
 from completions.catalog.capabilities import CAPABILITIES, missing_prices
 from completions.catalog.file import PRICE_USD_MAX
-from completions.catalog.models import Provider, Route
+from completions.catalog.models import Route
+from completions.providers.openrouter.kind import OPENROUTER
 
 TIMEOUT_S = (5, 15)  # to connect, between two reads
 DEADLINE_S = 60
@@ -149,7 +150,7 @@ def listed(model: dict[str, Any]) -> ListedModel:
 
 
 def _routes() -> Iterable[Route]:
-    rows = Route.objects.filter(enabled=True, provider__kind=Provider.Kind.OPENROUTER)
+    rows = Route.objects.filter(enabled=True, provider__kind=OPENROUTER.name)
     return rows.select_related("price").order_by("model_id", "id")
 
 

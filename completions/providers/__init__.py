@@ -1,1 +1,1 @@
-"""Kinds of providers: kinds.py has the table, each kind a folder or file of its own."""
+"""Kinds of providers: record.py says what one is, kinds.py lists them, each is a folder of its own."""

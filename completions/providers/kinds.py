@@ -1,49 +1,31 @@
-"""Kinds of providers: one record each, and nothing about a kind anywhere else. Pure."""
-
-from collections.abc import Mapping
-
-from msgspec import Struct
+"""The kinds of providers. Each is a folder with one record, and nothing about a kind is anywhere else. Pure."""
 
 from completions.ask import Operation, Translator
 from completions.errors import ProviderUnavailable
-from completions.providers.anthropic.adapter import Anthropic
-from completions.providers.openai.adapter import OpenAICompatible
-from completions.providers.openrouter import OpenRouter
+from completions.providers.anthropic.kind import ANTHROPIC
+from completions.providers.openai.kind import OPENAI_COMPATIBLE
+from completions.providers.openrouter.kind import OPENROUTER
+from completions.providers.record import ProviderKind
 
-
-class ProviderKind(Struct, frozen=True, kw_only=True):
-    """`bill_after_s`: how long after a call its provider can be asked what it billed; None if it cannot be asked."""
-
-    name: str
-    translators: Mapping[Operation, Translator]
-    bill_after_s: int | None = None
-
-
-KINDS: dict[str, ProviderKind] = {
-    kind.name: kind
-    for kind in (
-        # OpenRouter knows a generation a little after it ended; the others have no look-up of one call.
-        ProviderKind(name="openrouter", translators={"chat": OpenRouter()}, bill_after_s=5),
-        ProviderKind(name="anthropic", translators={"chat": Anthropic()}),
-        ProviderKind(name="openai", translators={"chat": OpenAICompatible()}),
-    )
-}
+# Read anew by everybody who asks, so that a test can put one more in.
+KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (OPENROUTER, ANTHROPIC, OPENAI_COMPATIBLE)}
 
 
 def of(name: str) -> ProviderKind:
     """A kind without a record is a provider that cannot be reached."""
-    if name not in KINDS:
+    kind = KINDS.get(name)
+    if kind is None:
         raise ProviderUnavailable(f"Providers of the kind '{name}' are not served.")
-    return KINDS[name]
-
-
-_TRANSLATORS: dict[tuple[str, Operation], Translator] = {
-    (kind.name, operation): translator for kind in KINDS.values() for operation, translator in kind.translators.items()
-}
+    return kind
 
 
 def translator(kind: str, operation: Operation) -> Translator:
-    found = _TRANSLATORS.get((kind, operation))
-    if found is None:
+    found = KINDS.get(kind)
+    if found is None or operation not in found.translators:
         raise ProviderUnavailable(f"Providers of the kind '{kind}' are not served.")
-    return found
+    return found.translators[operation]
+
+
+def choices() -> list[tuple[str, str]]:
+    """Of a provider row's kind: the name, and what people read."""
+    return [(kind.name, kind.label) for kind in KINDS.values()]

@@ -13,7 +13,8 @@ from billing.models import Hold, Usage
 from billing.pricing import money
 from billing.reconciliation import abandoned_holds as books
 from billing.reconciliation.abandoned_holds import Sweep
-from completions.reconciliation.lookups import CLAIM_S, Generation, LookupFailed, Lookups, askable, lookups, paced
+from completions.providers.record import Generation
+from completions.reconciliation.lookups import CLAIM_S, LookupFailed, Lookups, askable, lookups, paced
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Reconciliation: what a provider finally billed for a call against what we charged for it.
 
-OpenRouter knows the cost of every generation, a little after it ended. A pass claims calls that are due, as many as
+Some kinds of providers know what each call cost, a little after it ended. A pass claims calls that are due, as many as
 the provider's pace allows, and looks them up. What the tenant paid too much is refunded at once as a `correction`
 entry; what is missing waits for an operator (billing/reconciliation/extra_charges.py); what was billed for a call
 that the tenant got nothing of, or for an attempt that another provider had to make up for, is the operator's loss. A
@@ -28,7 +28,7 @@ from completions.reconciliation.lookups import CLAIM_S, LookupFailed, Lookups, l
 
 logger = logging.getLogger(__name__)
 
-# 404 until OpenRouter has written it down: seconds usually, much longer after an interrupted stream.
+# 404 until the provider has written it down: seconds usually, at OpenRouter much longer after an interrupted stream.
 RETRY_AFTER_S = (5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 LOOK_UPS = Attempts("reconcile_at", "reconcile_attempts", RETRY_AFTER_S)
 UNKNOWN = "unknown_to_provider"

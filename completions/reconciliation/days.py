@@ -1,4 +1,4 @@
-"""Whole days at the providers: their own reports, or OpenRouter's bills call by call, against our books.
+"""Whole days at the providers: their own reports, or their bills call by call, against our books.
 
 The last days that are over are compared again at every pass: bills come late, and corrections later. What was
 compared stands in billing/reconciliation/drift.py's rows; running it again, or twice at once, writes the same rows.
@@ -15,15 +15,15 @@ from django.conf import settings
 from billing.reconciliation import drift
 from billing.reconciliation.drift import Bill
 from completions.catalog import models
-from completions.reconciliation import anthropic_reports, openrouter_activity
-from completions.reconciliation.reports import Day, Report, ReportFailed
+from completions.catalog.loader import endpoint
+from completions.providers import kinds
+from completions.providers.record import Day, DayReports, ProviderKind, Report
+from completions.reconciliation.reports import ReportFailed, fetch
 
 logger = logging.getLogger(__name__)
 
 DAYS_COMPARED = 3
 DATED = re.compile(r"-\d{8}$")  # a dated name of a model, which an alias without the date leads to
-SHARED = "more than one provider calls with ANTHROPIC_API_KEY"
-NO_KEY = "ANTHROPIC_ADMIN_KEY is not set"
 
 
 def days_over(today: date | None = None) -> list[date]:
@@ -39,51 +39,43 @@ def compare(days: Sequence[date]) -> dict[str, str]:
 
 
 def _compare(provider: models.Provider, days: Sequence[date]) -> str:
-    """ "" when it was compared, or has no bills that we could ask for."""
-    try:
-        match provider.kind:
-            case models.Provider.Kind.ANTHROPIC:
-                return _compare_anthropic(provider, days)
-            case models.Provider.Kind.OPENROUTER:
-                return _compare_openrouter(provider, days)
-    except ReportFailed as failure:
-        logger.warning("%s could not be compared: %s", provider.name, failure)
-        return str(failure)
-    return ""
-
-
-def _compare_anthropic(provider: models.Provider, days: Sequence[date]) -> str:
+    """ "" when it was compared, or has no bills that we could ask for. By the account's own reports, where we may read
+    them; else by the bills that were looked up, where the kind has look-ups."""
+    kind = kinds.KINDS.get(provider.kind)
+    if kind is None:
+        return ""
+    reports, unread = kind.day_reports, ""
     if provider.base_url:
-        return ""  # another account, whose Admin key we do not have
-    if not settings.ANTHROPIC_ADMIN_KEY:
-        return NO_KEY
-    if not _has_the_account(provider):
-        return SHARED
-    report = anthropic_reports.read(settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_ADMIN_KEY, min(days), max(days))
-    _compare_report(provider, days, report, searches_apart=True)
-    return ""
-
-
-def _compare_openrouter(provider: models.Provider, days: Sequence[date]) -> str:
-    """By the account's own activity, where we may read it; else by the bills that were looked up."""
-    if provider.base_url or not settings.OPENROUTER_MANAGEMENT_KEY or not _has_the_account(provider):
+        reports = None  # another account, whose reports we have no key for
+    elif reports is not None:
+        unread = _why_unread(provider, kind, reports)
+    if reports is None or unread:
+        if kind.lookup is None:
+            return unread
         for day in days:
             drift.compare_looked_up(day, provider.name)
         return ""
-    report = openrouter_activity.read(settings.OPENROUTER_BASE_URL, settings.OPENROUTER_MANAGEMENT_KEY, days)
-    _compare_report(provider, days, report, searches_apart=False)
+    base_url, _ = endpoint(provider)
+    try:
+        report = fetch(reports, base_url, kind.credentials(getattr(settings, reports.key_setting)), days)
+    except ReportFailed as failure:
+        logger.warning("%s could not be compared: %s", provider.name, failure)
+        return str(failure)
+    names = _our_names(provider)
+    for day in days:
+        found = bills(report, day, names)
+        drift.compare_reported(day, provider.name, found, searches_apart=reports.searches_apart)
     return ""
 
 
-def _has_the_account(provider: models.Provider) -> bool:
-    """The settings' keys are of one account, and its reports tell an account's calls, not a provider's."""
-    return not models.Provider.objects.filter(kind=provider.kind, base_url="").exclude(pk=provider.pk).exists()
-
-
-def _compare_report(provider: models.Provider, days: Sequence[date], report: Report, *, searches_apart: bool) -> None:
-    names = _our_names(provider)
-    for day in days:
-        drift.compare_reported(day, provider.name, bills(report, day, names), searches_apart=searches_apart)
+def _why_unread(provider: models.Provider, kind: ProviderKind, reports: DayReports) -> str:
+    """Why the reports say nothing of this provider; "" if they do. They are those of the settings' key: an account's
+    calls, not a provider's."""
+    if not getattr(settings, reports.key_setting):
+        return f"{reports.key_setting} is not set"
+    if models.Provider.objects.filter(kind=provider.kind, base_url="").exclude(pk=provider.pk).exists():
+        return f"more than one provider calls with {kind.key_setting}"
+    return ""
 
 
 def bills(report: Report, day: date, names: dict[str, str]) -> dict[str, Bill]:

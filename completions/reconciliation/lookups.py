@@ -1,30 +1,28 @@
-"""OpenRouter's look-ups: what one generation cost, asked with `requests`, one connection per pass.
+"""Look-ups: what one call cost, asked at its provider with `requests`, one connection per pass.
 
 How fast we may ask is one row per provider (`LookupPace`), taken and given under its lock: all workers together
 share it, and a provider that says when to come back is not asked before.
 """
 
-import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-import msgspec
 import requests
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from urllib3.exceptions import HTTPError
 
-from billing.pricing import money
 from common import outbound
 from completions.catalog import models
-from completions.catalog.loader import endpoint
+from completions.catalog.loader import NoBaseURL, endpoint
 from completions.catalog.secrets import SecretUnreadable
+from completions.providers import kinds
+from completions.providers.record import Generation, Headers, Unreadable
 from completions.reconciliation.models import LookupPace
 
 logger = logging.getLogger(__name__)
@@ -35,8 +33,6 @@ PASS_S_MAX = 60.0  # of look-ups in a row; what was claimed and not asked is giv
 CLAIM_S = 600  # longer than a pass can take: nobody else looks a claimed call up meanwhile
 CALLS_PER_PASS = 1000
 PAUSE_S_DEFAULT, PAUSE_S_MAX = 60.0, 3600.0
-TOKENS_MAX = 2**53
-COST_USD_MAX = 100_000
 
 
 class LookupFailed(Exception):
@@ -47,19 +43,10 @@ class LookupFailed(Exception):
         self.is_of_the_call = is_of_the_call
 
 
-class Generation(msgspec.Struct, frozen=True):
-    """What a provider says of one call."""
-
-    cost_usd: Decimal
-    usage: money.Usage
-    streamed: bool = False
-    cancelled: bool = False
-    finish_reason: str = ""
-
-
 def askable() -> list[str]:
     """The providers that can be asked for a single call's bill."""
-    return list(models.Provider.objects.filter(kind=models.Provider.Kind.OPENROUTER).values_list("name", flat=True))
+    able = [kind.name for kind in kinds.KINDS.values() if kind.lookup is not None]
+    return list(models.Provider.objects.filter(kind__in=able).values_list("name", flat=True))
 
 
 class Lookups:
@@ -77,9 +64,16 @@ class Lookups:
     def ask(self, reference: str) -> Generation | None:
         """What the provider knows of a call; None while it knows nothing."""
         try:
-            base_url, secret = endpoint(models.Provider.objects.get(name=self.provider))
-            status, headers, body = self._get(f"{base_url}/generation", reference, secret)
-        except (models.Provider.DoesNotExist, SecretUnreadable, requests.RequestException, HTTPError, OSError) as error:
+            row = models.Provider.objects.get(name=self.provider)
+            kind = kinds.KINDS.get(row.kind)
+            if kind is None or kind.lookup is None:
+                raise LookupFailed(f"{self.provider}: its kind {row.kind!r} has no look-up")
+            base_url, secret = endpoint(row)
+            inquiry = kind.lookup.inquiry(reference)
+            status, headers, body = self._get(base_url + inquiry.path, inquiry.params, kind.credentials(secret))
+        except models.Provider.DoesNotExist as error:
+            raise LookupFailed(f"{self.provider}: {type(error).__name__}") from error
+        except (SecretUnreadable, NoBaseURL, requests.RequestException, HTTPError, OSError) as error:
             raise LookupFailed(f"{self.provider}: {type(error).__name__}") from error
         if status == 404:
             return None
@@ -87,13 +81,16 @@ class Lookups:
             if status in (429, 503):
                 pause(self.provider, retry_after_s(headers.get("retry-after", "")))
             raise LookupFailed(f"{self.provider} answered {status}")
-        return read_generation(self.provider, reference, body)
+        try:
+            return kind.lookup.read(body)
+        except Unreadable as error:
+            raise LookupFailed(f"{self.provider} sent {error} for {reference}", is_of_the_call=True) from error
 
-    def _get(self, url: str, reference: str, secret: str) -> tuple[int, Any, bytes]:
+    def _get(self, url: str, params: Sequence[tuple[str, str]], credentials: Headers) -> tuple[int, Any, bytes]:
         with self._session.get(
             url,
-            params={"id": reference},
-            headers={"Authorization": f"Bearer {secret}"},
+            params=list(params),
+            headers=credentials,
             timeout=LOOKUP_TIMEOUT_S,
             allow_redirects=False,
             stream=True,
@@ -107,45 +104,8 @@ def lookups(provider: str) -> Iterator[Lookups]:
         yield Lookups(session, provider)
 
 
-# --- what is answered -----------------------------------------------------------------------
-
-
-def read_generation(provider: str, reference: str, body: bytes) -> Generation:
-    try:
-        told = json.loads(body, parse_float=Decimal, parse_int=Decimal)["data"]
-        cost = told["total_cost"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LookupFailed(f"{provider} sent no cost for {reference}", is_of_the_call=True) from error
-    if not isinstance(cost, Decimal) or not cost.is_finite() or not 0 <= cost <= COST_USD_MAX:
-        raise LookupFailed(f"{provider} sent a cost that is none for {reference}", is_of_the_call=True)
-    return Generation(
-        cost_usd=cost,
-        usage=money.Usage(
-            prompt_tokens=_count(told, "native_tokens_prompt"),
-            completion_tokens=_count(told, "native_tokens_completion"),
-            cached_tokens=_count(told, "native_tokens_cached"),
-            reasoning_tokens=_count(told, "native_tokens_reasoning"),
-        ),
-        streamed=told.get("streamed") is True,
-        cancelled=told.get("cancelled") is True,
-        finish_reason=_word(told, "finish_reason"),
-    )
-
-
-def _count(told: dict[str, Any], name: str) -> int:
-    """The money is the cost: a count that is missing or absurd is 0, and costs nobody anything."""
-    value = told.get(name)
-    is_count = isinstance(value, Decimal) and value.is_finite() and 0 <= value < TOKENS_MAX
-    return int(value) if is_count and value is not None else 0
-
-
-def _word(told: dict[str, Any], name: str) -> str:
-    value = told.get(name)
-    return "".join(filter(str.isprintable, value))[:200] if isinstance(value, str) else ""
-
-
 def retry_after_s(header: str) -> float:
-    """Seconds, as OpenRouter says it; a date, or nothing, is a minute."""
+    """Seconds, as providers say it; a date, or nothing, is a minute."""
     try:
         seconds = float(header)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What providers tell of whole days: the shape that both reports are read into, and one bounded GET."""
+"""What providers tell of whole days: their reports, asked by bounded GETs with `requests`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,13 +7,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import requests
 from urllib3.exceptions import HTTPError
 
 from common import outbound
-
-Session = requests.Session
+from completions.providers.record import DayReports, Headers, Report, Unreadable
 
 TIMEOUT_S = (3.05, 30)
 PAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -23,25 +21,28 @@ class ReportFailed(Exception):
     """The report could not be had, in one line."""
 
 
-class Day(msgspec.Struct):
-    """One model on one day. Searches are apart where the provider bills them apart."""
-
-    cost_usd: Decimal = Decimal(0)
-    search_usd: Decimal = Decimal(0)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-Report = dict[tuple[date, str], Day]  # by day and the provider's name of the model; "" is what belongs to none
+def fetch(reports: DayReports, base_url: str, credentials: Headers, days: Sequence[date]) -> Report:
+    """What a provider says of these days, oldest first. Raises ReportFailed."""
+    with reading(credentials) as session:
+        dialogue = reports.read(days)
+        try:
+            inquiry = next(dialogue)
+            while True:
+                inquiry = dialogue.send(get_page(session, base_url + inquiry.path, inquiry.params))
+        except StopIteration as end:
+            report: Report = end.value
+            return report
 
 
 @contextmanager
-def reading(headers: dict[str, str]) -> Iterator[requests.Session]:
+def reading(credentials: Headers) -> Iterator[requests.Session]:
     """A connection for one report. Whatever goes wrong with it is a ReportFailed."""
     with outbound.session() as session:
-        session.headers.update(headers)
+        session.headers.update(credentials)
         try:
             yield session
+        except Unreadable as error:
+            raise ReportFailed(str(error)) from error
         except (requests.RequestException, HTTPError, OSError) as error:
             raise ReportFailed(f"{type(error).__name__}") from error
         except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
@@ -55,11 +56,3 @@ def get_page(session: requests.Session, url: str, params: Sequence[tuple[str, st
             raise ReportFailed(f"status {answer.status_code}")
     page: dict[str, Any] = json.loads(body, parse_float=Decimal)
     return page
-
-
-def usd(value: Any) -> Decimal:
-    """A figure of a report, as a number or as text."""
-    amount = Decimal(value)
-    if not amount.is_finite():
-        raise ReportFailed("a cost that is none")
-    return amount

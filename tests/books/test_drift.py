@@ -16,8 +16,8 @@ from billing.oversight import verifier
 from billing.pricing.money import Usage as Tokens
 from billing.reconciliation import drift, losses
 from completions.models import Provider
+from completions.providers.record import Day
 from completions.reconciliation import abandoned_calls, calls, days
-from completions.reconciliation.reports import Day
 from completions.tasks import compare_bills
 from sandbox import cards
 from sandbox.app import Config
@@ -35,7 +35,7 @@ OPENING = 100_000_000
 def claude(db: None, settings: Any) -> Iterator[SandboxServer]:
     with SandboxServer(Config(claudes=cards.read(cards.CATALOG, "anthropic"))) as sandbox:
         settings.ANTHROPIC_BASE_URL, settings.ANTHROPIC_ADMIN_KEY = sandbox.origin, "sk-ant-admin-test"
-        provider = make_provider("anthropic", kind=Provider.Kind.ANTHROPIC)
+        provider = make_provider("anthropic", kind="anthropic")
         make_route(OURS, provider, upstream_model=SONNET)
         yield sandbox
 
@@ -197,7 +197,7 @@ def test_a_provider_of_its_own_base_url_never_gets_the_admin_key(claude: Sandbox
 
 
 def test_two_providers_of_one_account_cannot_be_told_apart(claude: SandboxServer, today: date) -> None:
-    make_provider("second", kind=Provider.Kind.ANTHROPIC)
+    make_provider("second", kind="anthropic")
     why = "more than one provider calls with ANTHROPIC_API_KEY"
     assert days.compare([today]) == {"anthropic": why, "second": why}
 
@@ -232,7 +232,7 @@ def account(db: None, settings: Any) -> Iterator[SandboxServer]:
     """OpenRouter with a management key. Its days are told when they are over."""
     with SandboxServer() as sandbox:
         settings.OPENROUTER_BASE_URL, settings.OPENROUTER_MANAGEMENT_KEY = sandbox.base_url, "sk-or-management-test"
-        make_provider("openrouter", kind=Provider.Kind.OPENROUTER)
+        make_provider("openrouter", kind="openrouter")
         yield sandbox
 
 

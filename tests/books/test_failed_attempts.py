@@ -17,7 +17,6 @@ from billing.ledger.commands import Mark, Settle, Void
 from billing.models import Entry, FailedAttempt, Hold, Usage
 from billing.oversight import verifier
 from billing.reconciliation import losses
-from completions.models import Provider
 from completions.reconciliation import calls as reconciliation
 from completions.reconciliation.calls import Pass
 from sandbox.server import SandboxServer
@@ -38,7 +37,7 @@ def house(server_environment: dict[str, str], tmp_path: Path) -> Iterator[House]
     tag = os.urandom(4).hex()
     with SandboxServer() as first, SandboxServer() as second:
         names = (f"first-{tag}", f"second-{tag}")
-        kinds = (Provider.Kind.OPENROUTER, Provider.Kind.OPENAI)
+        kinds = ("openrouter", "openai")
         for priority, (name, kind, upstream) in enumerate(zip(names, kinds, (first, second), strict=True)):
             provider = make_provider(name, kind=kind, base_url=upstream.base_url, allow_plain_http=True)
             provider.set_secret("sk-test")

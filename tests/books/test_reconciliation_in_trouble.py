@@ -70,9 +70,7 @@ def lookups() -> Iterator[Lookups]:
 @pytest.fixture
 def provider(db: None, lookups: Lookups) -> Provider:
     url = f"http://127.0.0.1:{lookups.server.server_port}/api/v1"
-    made = make_provider(
-        f"or-{os.urandom(4).hex()}", kind=Provider.Kind.OPENROUTER, base_url=url, allow_plain_http=True
-    )
+    made = make_provider(f"or-{os.urandom(4).hex()}", kind="openrouter", base_url=url, allow_plain_http=True)
     made.set_secret("sk-or-test")
     made.save()
     return made

@@ -172,7 +172,6 @@ def test_a_secret_shows_in_no_repr():
         (Route, {"price": None}),
         (Route, {"max_output_tokens": 1_047_577}),
         (Route, {"max_output_tokens": 0}),
-        (Provider, {"kind": "openai"}),
         (Provider, {"base_url": "http://127.0.0.1:8000"}),
         (Provider, {"secret_encrypted": "sealed"}),
     ],
@@ -181,6 +180,25 @@ def test_the_database_refuses_what_must_not_be(table, change):
     make_route()
     with pytest.raises(IntegrityError), transaction.atomic():
         table.objects.update(**change)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("openai", "it has no base URL, and its kind 'openai' has none either"),
+        ("nobody", "'nobody' is no kind of provider"),
+    ],
+)
+def test_a_provider_that_is_nowhere_is_not_served_and_never_taken_for_another(kind, why, caplog):
+    """The database takes it: which kinds there are, and where, is no column's business."""
+    route = make_route()
+    Provider.objects.update(kind=kind)
+    assert load_catalog().models == {}
+    assert f"provider openrouter is not served: {why}" in caplog.messages
+    route.provider.refresh_from_db()
+    with pytest.raises(ValidationError):
+        route.provider.full_clean()
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from completions.catalog import services
 from completions.catalog.file import CatalogError, parse
 from completions.catalog.loader import load_catalog
 from completions.models import Model, Provider, Route
-from completions.providers.anthropic.rules import Rules
+from completions.routes import NO_RULES
 from tests.kit import CHECKOUT
 from tests.kit.catalogs import make_provider, make_route
 
@@ -295,7 +295,7 @@ def test_every_claude_is_served_by_openrouter_first_and_by_anthropic_with_its_ru
     assert len(claudes) == 11
     for card in claudes:
         assert [route.provider.name for route in card.routes] == ["openrouter", "anthropic"]
-        assert card.routes[0].rules == Rules()
+        assert card.routes[0].rules == NO_RULES
         assert card.routes[1].rules.thinking
         assert card.routes[0].price.base == card.routes[1].price.base
 

@@ -9,13 +9,13 @@ from completions.chat.ask import ask_of
 from completions.chat.request import Chat, Fields
 from completions.dialects.openai_chat.schema import parse_chat
 from completions.providers.anthropic.rules import Effort, Rules, ThinkingMode
-from completions.providers.fields import FIELDS, Treatment
+from completions.providers.kinds import KINDS
 from tests.kit import CHECKOUT, openrouter_recordings
 from tests.kit.claude_routes import route as claude
+from tests.kit.field_table import field_table
 from tests.kit.translators import adapter
 
 DOC = (CHECKOUT / "docs" / "providers.md").read_text()
-KINDS = ("openrouter", "openai", "anthropic")
 TOOL = {"type": "function", "function": {"name": "look"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
 # A value of each field that asks for something, and how it looks in Anthropic's body.
@@ -86,9 +86,13 @@ IN_OPENAIS_WORDS: dict[str, dict[str, Any]] = {
 }
 
 
-def treatment(kind: str, field: str) -> Treatment:
-    found: Treatment = getattr(FIELDS[field], kind)
-    return found
+# How the translated fields look in the body of each kind.
+WORDS = {"openrouter": IN_OPENAIS_WORDS, "openai": IN_OPENAIS_WORDS, "anthropic": IN_ANTHROPICS_WORDS}
+ROUTES = {
+    "openrouter": openrouter_recordings.route("openrouter"),
+    "openai": openrouter_recordings.route("openai"),
+    "anthropic": claude(),
+}
 
 
 def chat(field: str) -> Chat:
@@ -99,7 +103,7 @@ def chat(field: str) -> Chat:
 def sent(kind: str, field: str) -> tuple[list[str], dict[str, Any]]:
     """What is refused of a request that asks for this field, and the body it becomes."""
     given = chat(field)
-    to = claude() if kind == "anthropic" else openrouter_recordings.route(kind)
+    to = ROUTES[kind]
     refused = [one.field for one in adapter(kind).unsupported(given, to)]
     if refused:
         return refused, {}
@@ -109,14 +113,16 @@ def sent(kind: str, field: str) -> tuple[list[str], dict[str, Any]]:
     return [], msgspec.json.decode(request.body)
 
 
-def test_every_field_has_a_row_in_the_order_of_the_schema() -> None:
-    assert tuple(FIELDS) == tuple(ASKED) == Fields.__struct_fields__
+def test_every_kind_has_a_word_for_every_field_in_the_order_of_the_schema() -> None:
+    assert tuple(ASKED) == Fields.__struct_fields__
+    assert {tuple(kind.treatment) for kind in KINDS.values()} == {Fields.__struct_fields__}
+    assert WORDS.keys() == ROUTES.keys() == KINDS.keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("field", FIELDS)
-def test_a_row_says_what_becomes_of_its_field(kind: str, field: str) -> None:
-    outcome = treatment(kind, field).outcome
+@pytest.mark.parametrize("field", Fields.__struct_fields__)
+def test_a_column_says_what_becomes_of_a_field(kind: str, field: str) -> None:
+    outcome = KINDS[kind].treatment[field].outcome
     refused, body = sent(kind, field)
     if outcome == "refused":
         assert field in refused
@@ -125,15 +131,15 @@ def test_a_row_says_what_becomes_of_its_field(kind: str, field: str) -> None:
     if outcome == "forwarded":
         assert body[field] == ASKED[field]
         return
-    words = IN_ANTHROPICS_WORDS if kind == "anthropic" else IN_OPENAIS_WORDS
-    assert {name: body.get(name) for name in words[field]} == words[field]
+    assert {name: body.get(name) for name in WORDS[kind][field]} == WORDS[kind][field]
 
 
-def test_the_documentation_shows_the_same_rows() -> None:
-    shown = [line for line in DOC.split("## Every field\n")[1].split("\n## ")[0].splitlines() if line.startswith("| `")]
-    assert shown == [
-        f"| `{name}` | {row.openrouter} | {row.openai} | {row.anthropic} |" for name, row in FIELDS.items()
-    ]
+def test_the_documentation_shows_every_kind() -> None:
+    shown = DOC.split("## Every field\n")[1].split("\n## ")[0].strip().split("\n\n")[0].splitlines()
+    labels = shown[0].strip("| ").split(" | ")[1:]
+    assert sorted(labels) == sorted(kind.label for kind in KINDS.values())
+    by_label = {kind.label: kind for kind in KINDS.values()}
+    assert shown == field_table([by_label[label] for label in labels])
 
 
 def test_every_rule_is_documented_with_its_words() -> None:

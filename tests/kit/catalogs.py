@@ -12,7 +12,7 @@ CAPABILITIES = ["tools", "structured_outputs", "json_mode", "logprobs", "web_sea
 
 
 def make_provider(name: str = "openrouter", **fields: Any) -> Provider:
-    return Provider.objects.create(**{"name": name, "kind": Provider.Kind.OPENROUTER, **fields})
+    return Provider.objects.create(**{"name": name, "kind": "openrouter", **fields})
 
 
 def make_price(**fields: Any) -> Price:

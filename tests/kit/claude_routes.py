@@ -5,7 +5,7 @@ from functools import cache
 
 from completions.catalog import file as catalog_file
 from completions.catalog.file import RouteEntry
-from completions.providers.anthropic.rules import read_rules
+from completions.providers.anthropic.kind import ANTHROPIC
 from completions.routes import Provider, Route
 from sandbox import cards
 from tests.kit import CHECKOUT
@@ -36,7 +36,7 @@ def route(upstream_model: str = "claude-sonnet-4-6", base_url: str = ORIGIN) -> 
         context_length=entry.context_length,
         max_output_tokens=entry.max_output_tokens,
         price=cards.read(cards.CATALOG, "anthropic")[upstream_model].price,
-        rules=read_rules(entry.rules or {}),
+        rules=ANTHROPIC.read_rules(entry.rules or {}),
     )
 
 

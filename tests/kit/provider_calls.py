@@ -29,7 +29,7 @@ def openrouter() -> Iterator[tuple[SandboxServer, Provider]]:
     with SandboxServer() as sandbox:
         made = make_provider(
             f"or-{os.urandom(4).hex()}",
-            kind=Provider.Kind.OPENROUTER,
+            kind="openrouter",
             base_url=sandbox.base_url,
             allow_plain_http=True,
         )

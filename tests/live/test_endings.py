@@ -16,7 +16,6 @@ import pytest
 from django.db import transaction
 
 from billing.models import Usage, Wallet
-from completions.models import Provider
 from sandbox.calls import Call
 from sandbox.server import SandboxServer
 from tests.kit.calls import ask, chat, head, holds, open_call, read_until, shared_server, usage_of, wallet
@@ -79,7 +78,7 @@ def server(
     return shared_server(shared_servers, "endings", server_environment, tmp_path_factory)
 
 
-WIRES = (Provider.Kind.OPENROUTER.value, Provider.Kind.ANTHROPIC.value)
+WIRES = ("openrouter", "anthropic")
 
 
 @pytest.fixture(params=WIRES)

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from billing.models import Usage
-from completions.models import Provider
 from sandbox.server import SandboxServer
 from tests.kit.calls import shared_server
 from tests.kit.catalogs import make_price, make_provider, make_route
@@ -34,7 +33,7 @@ def house(
     with SandboxServer() as first, SandboxServer() as second:
         names = (f"first-{tag}", f"second-{tag}")
         for priority, (name, upstream) in enumerate(zip(names, (first, second), strict=True)):
-            provider = make_provider(name, kind=Provider.Kind.OPENAI, base_url=upstream.base_url, allow_plain_http=True)
+            provider = make_provider(name, kind="openai", base_url=upstream.base_url, allow_plain_http=True)
             provider.set_secret("sk-test")
             provider.save()
             price = make_price(input="0.80", output="3.20") if priority else make_price()

@@ -85,7 +85,7 @@ def add_routes(sandbox_url: str, canned_origin: str) -> None:
     """To the sandbox as any server that speaks OpenAI's API, to a canned one, and to nobody; two have a second."""
 
     def provider(name: str, url: str) -> Provider:
-        row = make_provider(f"recorded-{name}", kind=Provider.Kind.OPENAI, base_url=url, allow_plain_http=True)
+        row = make_provider(f"recorded-{name}", kind="openai", base_url=url, allow_plain_http=True)
         row.set_secret("sk-recorded")
         row.save()
         return row

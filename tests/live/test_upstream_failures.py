@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from completions.models import Provider, Route
+from completions.models import Route
 from tests.kit.calls import ANSWER, ask, assert_error, chat, holds, post, shared_server, stream, usage_of, wallet
 from tests.kit.canned_provider import CannedProvider, response
 from tests.kit.catalogs import make_provider, make_route
@@ -39,7 +39,7 @@ def impatient(server_environment, shared_servers, tmp_path_factory, canned_provi
     """A server that waits for nobody long, and that also knows a canned provider and one that is not there."""
     for name, origin in ((CANNED, canned_provider.origin), (NOWHERE, "http://127.0.0.1:9")):  # the discard port
         if not Route.objects.filter(model_id=name).exists():
-            fields = {"kind": Provider.Kind.OPENAI, "base_url": origin, "allow_plain_http": True}
+            fields = {"kind": "openai", "base_url": origin, "allow_plain_http": True}
             make_route(name, make_provider(name.replace("/", "-"), **fields))
     patience = {
         "FIRST_EVENT_WAIT_S": str(FIRST_EVENT_WAIT_S),

@@ -22,6 +22,7 @@ from completions.chat.request import Chat, Fields
 from completions.providers.anthropic import reasoning, tools
 from completions.providers.anthropic.answer import answer
 from completions.providers.anthropic.failure import failure_of_response
+from completions.providers.anthropic.fields import FIELDS
 from completions.providers.anthropic.messages import Conversation, conversation
 from completions.providers.anthropic.parts import Block
 from completions.providers.anthropic.reasoning import Thinking
@@ -29,7 +30,7 @@ from completions.providers.anthropic.rules import Rules, rules_of
 from completions.providers.anthropic.schema import closed_schema
 from completions.providers.anthropic.stream import AnthropicStreamDecoder
 from completions.providers.base import BodyReader, EventReader, Untranslatable, unsupported_by
-from completions.providers.fields import REFUSED_BY_ANTHROPIC
+from completions.providers.fields import refused
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
 from completions.upstream.request import UpstreamRequest
@@ -37,6 +38,7 @@ from completions.upstream.request import UpstreamRequest
 VERSION = "2023-06-01"
 USER_CHARS_MAX = 512
 TEMPERATURE_MAX = 1
+NEVER = refused(FIELDS)
 
 _PERSONAL = re.compile(r"\S+@\S+\.\S+|\+[\d\s().-]{7,}")
 _encoder = msgspec.json.Encoder()
@@ -47,8 +49,9 @@ class Anthropic:
 
     def unsupported(self, ask: Ask, route: Route) -> list[Unsupported]:
         chat: Chat = ask.content
-        refused = [Unsupported(name) for name in sorted(effective_fields(chat) & REFUSED_BY_ANTHROPIC)]
-        if missing := unsupported_by(chat, route) + refused:
+        missing = unsupported_by(chat, route)
+        missing += [Unsupported(name) for name in sorted(effective_fields(chat) & NEVER)]
+        if missing:
             return missing
         try:
             translated(chat, route, ask.demand.output_tokens or route.max_output_tokens)

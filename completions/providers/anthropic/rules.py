@@ -4,10 +4,7 @@ Models of one vendor differ in what they refuse, so it is data of the route and 
 name. Every rule is a permission: what a route's rules do not permit is refused by name.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
-
-import msgspec
+from typing import Literal
 
 from completions.routes import Route, RouteRules
 
@@ -23,11 +20,6 @@ class Rules(RouteRules, frozen=True, kw_only=True, forbid_unknown_fields=True):
     forced_tools: bool = False  # tool_choice `any` and `tool`
     prefill: bool = False  # a conversation may end with the assistant's own beginning
     later_system: bool = False  # role `system` inside the conversation
-
-
-def read_rules(given: Mapping[str, Any]) -> Rules:
-    """Raises ValueError, in one line, for what is no rule."""
-    return msgspec.convert(given, Rules)
 
 
 NO_PERMISSION = Rules()

@@ -1,8 +1,7 @@
-"""OpenRouter: OpenAI-compatible, and it takes every field of the public API as it is. Pure.
+"""OpenRouter's completions: OpenAI's, and every field of the public API is taken as it is. Pure.
 
-Its quirks live beside the code that handles them: comments in streams,
-roles and finish reasons repeated (openai/stream.py), three shapes of the usage chunk (openai/usage.py),
-errors in events, in choices and in 200s (openai/failure.py). Usage comes without being asked for.
+Its quirks live in completions/providers/openai, beside the code that handles them: roles and finish reasons repeated
+(stream.py), three shapes of the usage chunk (usage.py), errors in events, in choices and in 200s (failure.py).
 """
 
 from typing import Any

@@ -237,7 +237,7 @@ def test_a_hold_covers_every_route_also_where_the_wallet_lowers_the_bound(
     tag = uuid.uuid4().hex
     for priority, (input_usd, output_usd) in enumerate([("0.01", "8"), ("8", "0.01")]):
         name = f"{tag}-{priority}"
-        provider = make_provider(name, kind=Provider.Kind.OPENAI, base_url=sandbox.base_url, allow_plain_http=True)
+        provider = make_provider(name, kind="openai", base_url=sandbox.base_url, allow_plain_http=True)
         price = make_price(input=input_usd, output=output_usd)
         make_route(f"test/{tag}", provider, upstream_model="openai/gpt-4.1-mini", priority=priority, price=price)
     poor = make_tenant(credits_micro=500_000)  # the first affords some 590 tokens, the second not even the prompt
