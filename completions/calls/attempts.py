@@ -90,7 +90,7 @@ class Attempts:
         async with self._upstream.open(route.provider.base_url, request) as response:
             if response.status != 200:
                 return await failures.of_status(translator, response)
-            if ask.stream and not response.is_event_stream:
+            if ask.stream and response.media_type != kind.stream_media_type:
                 return await not_a_stream(translator, call, response)
             self._begin(call, response.header(kind.call_id_header) if kind.call_id_header else None)
             reader = translator.reader(ask, route, streamed=ask.stream)
@@ -130,7 +130,7 @@ class Attempts:
 
 
 async def not_a_stream(translator: Translator, call: Call, response: UpstreamAnswer) -> UpstreamFailure:
-    """A 200 with a JSON body where events were asked for: an error in disguise, or no answer at all."""
+    """A 200 with a whole body where a stream was asked for: an error in disguise, or no answer at all."""
     reader = translator.reader(call.ask, call.route, streamed=False)
     reader.feed(await response.body())
     answer = reader.close()

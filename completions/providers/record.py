@@ -87,7 +87,8 @@ class ProviderKind(Struct, frozen=True, kw_only=True):
     without these settings has providers with a base URL alone. `needs_key`: without a key they are not served.
 
     `probe_path` answers, without a call, to whoever may make one; `credentials` are the headers that show a key.
-    `call_id_header` is the header of an answer that names the call, where the provider says its id before the body.
+    `stream_media_type` is what streamed answers come as. `call_id_header` is the header of an answer that names the
+    call, where the provider says its id before the body.
     `rules` is what a route's rules must be; None: its routes have none.
     `treatment` is its column of docs/providers.md: every field of a request, in their order.
     """
@@ -101,6 +102,7 @@ class ProviderKind(Struct, frozen=True, kw_only=True):
     base_url_setting: str | None = None
     key_setting: str | None = None
     needs_key: bool = True
+    stream_media_type: str = "text/event-stream"
     call_id_header: str | None = None
     rules: type[RouteRules] | None = None
     lookup: Lookup | None = None

@@ -51,8 +51,8 @@ class UpstreamAnswer:
         return next((value.decode("latin1") for key, value in self._connection.headers if key == wanted), None)
 
     @property
-    def is_event_stream(self) -> bool:
-        return (self.header("content-type") or "").partition(";")[0].strip().lower() == "text/event-stream"
+    def media_type(self) -> str:
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     async def chunks(self, bytes_max: int | None = None) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises UpstreamError when it is larger than `bytes_max`; None: of any size."""

@@ -48,8 +48,9 @@ class CannedProvider:
 
 
 def length_of(head: bytes) -> int:
-    [length] = [line.split(b":")[1] for line in head.splitlines() if line.lower().startswith(b"content-length:")]
-    return int(length)
+    """Of the body that follows; a GET has none."""
+    lengths = [line.split(b":")[1] for line in head.splitlines() if line.lower().startswith(b"content-length:")]
+    return int(lengths[0]) if lengths else 0
 
 
 def response(status: int, body: bytes, *headers: str, content_type: str = "application/json") -> bytes:

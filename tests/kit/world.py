@@ -38,15 +38,17 @@ CLAUDE = "claude"  # the model that Anthropic serves in this world
 BALANCE_MICRO = 1_000_000  # after every settlement
 KEY_ID, ORGANIZATION_ID = UUID(int=1), UUID(int=2)  # the one key, and whose it is
 GENERATION_ID = "gen-static"
+JSON, EVENTS = "application/json", "text/event-stream"
+ANYWHERE = ""  # as a base URL: of every provider that was given no answer of its own
 SETTLING_TURNS = 50  # of the event loop, until what a call left behind has ended
 
 
 class PlayedAnswer:
     """What an upstream's `open` yields."""
 
-    def __init__(self, status: int, pieces: Sequence[bytes], is_event_stream: bool) -> None:
+    def __init__(self, status: int, pieces: Sequence[bytes], media_type: str) -> None:
         self.status = status
-        self.is_event_stream = is_event_stream
+        self.media_type = media_type
         self._pieces = pieces
 
     async def __aenter__(self) -> "PlayedAnswer":
@@ -66,29 +68,31 @@ class PlayedAnswer:
 
     async def chunks(self, _bytes_max: int | None = None) -> AsyncIterator[bytes]:
         for piece in self._pieces:
-            if self.is_event_stream:
+            if self.media_type != JSON:
                 await asyncio.sleep(0)  # each comes alone
             yield piece
 
 
 class PlayedUpstream:
-    """Answers every request with the same; `requests` are what came. `before_answer` is called when one has come."""
+    """Answers every request with the same, or with what its base URL was given; `requests` are what came.
+    `before_answer` is called when one has come."""
 
     def __init__(self) -> None:
         self.requests: list[UpstreamRequest] = []
         self.before_answer: Callable[[], None] = lambda: None
+        self._played: dict[str, PlayedAnswer] = {}
         self.answers(OPENROUTER.whole.partition(b"\r\n\r\n")[2])
 
-    def answers(self, body: bytes, status: int = 200) -> None:
-        self._played = PlayedAnswer(status, [body], is_event_stream=False)
+    def answers(self, body: bytes, status: int = 200, *, at: str = ANYWHERE) -> None:
+        self._played[at] = PlayedAnswer(status, [body], JSON)
 
-    def streams(self, pieces: Sequence[bytes]) -> None:
-        self._played = PlayedAnswer(200, pieces, is_event_stream=True)
+    def streams(self, pieces: Sequence[bytes], media_type: str = EVENTS, *, at: str = ANYWHERE) -> None:
+        self._played[at] = PlayedAnswer(200, pieces, media_type)
 
-    def open(self, _base_url: str, request: UpstreamRequest) -> PlayedAnswer:
+    def open(self, base_url: str, request: UpstreamRequest) -> PlayedAnswer:
         self.requests.append(request)
         self.before_answer()
-        return self._played
+        return self._played.get(base_url) or self._played[ANYWHERE]
 
 
 class PlayedWire:
