@@ -86,7 +86,7 @@ class LeanHandler(ASGIHandler):
         # Not get_response_async: it would log every 4xx from a thread.
         response = await self.respond(request)
         runtime: Runtime = scope["state"]["runtime"]
-        runtime.count_answer(scope["path"], response.status_code)
+        runtime.answers[scope["path"], response.status_code] += 1
         await send_response(response, send)
 
     async def respond(self, request: ASGIRequest) -> HttpResponseBase:

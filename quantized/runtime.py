@@ -67,6 +67,7 @@ class Runtime:
             call_max_s=settings.CALL_MAX_S,
             stream_times=StreamTimes(settings.FIRST_EVENT_WAIT_S, settings.KEEPALIVE_S, settings.DRAIN_MAX_S),
         )
+        self.answers = self.gateway.metrics.answers  # of the model API's lane, counted by it: endpoint, HTTP status
         self.metrics = Metrics(self.gateway, self.writer, self.reader, settings.SPOOL_DIR, settings.METRICS_DIR)
         self.process_report = ProcessReport(self.reader, self.writer, self.gateway)
         self.listener = Listener(settings.DATABASE_URL, self._notified, self._listening)
@@ -105,10 +106,6 @@ class Runtime:
         await self.upstream.close()
         await self.gateway.close_connections()
         await self.reader.close()
-
-    def count_answer(self, endpoint: str, status: int) -> None:
-        """Every answer of the model API's lane."""
-        self.gateway.metrics.answers[endpoint, status] += 1
 
     async def readiness(self) -> dict[str, bool]:
         """Able to serve? The database answers, the ledger can write, some provider is there."""

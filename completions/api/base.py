@@ -39,16 +39,12 @@ class RowReader(Protocol):
     async def fetch_one(self, sql: str, params: Sequence[Any]) -> tuple[Any, ...] | None: ...
 
 
-def serving(request: Request) -> Serving:
-    return cast(Serving, request._request.scope["state"]["runtime"])  # type: ignore[attr-defined]
-
-
 class DirectoryAuthentication(BaseAuthentication):
     """Credentials → Principal from the process's memory; only a caller not met lately costs a query."""
 
     async def authenticate(self, request: Request) -> tuple[Principal, None]:  # type: ignore[override]
         dialect: Dialect = request.parser_context["dialect"]
-        owned = serving(request)
+        owned: Serving = request.parser_context["serving"]
         return await owned.directory.authenticate(dialect.credentials(request.META), owned.reader.fetch_one), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -63,7 +59,9 @@ class AsyncAPIView(APIView):
 
     async def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         self.args, self.kwargs, self.headers = args, kwargs, {}
+        self.serving = cast(Serving, request.scope["state"]["runtime"])
         self.request = self.initialize_request(request, *args, **kwargs)
+        self.request.parser_context = {"dialect": self.dialect, "serving": self.serving}
         try:
             handler = self.handler()
             await self.authenticate(self.request)
@@ -75,7 +73,7 @@ class AsyncAPIView(APIView):
         """Without parsers to choose from: the view reads the body, of any content type."""
         ours = Request(request, authenticators=self.get_authenticators())
         # DRF's own context leads back to the request, and would leave each one to the garbage collector.
-        ours.parser_context = {"dialect": self.dialect}
+        ours.parser_context = {}
         return ours
 
     def refused(self, error: Exception) -> HttpResponseBase:

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from accounts.callers import Principal
 from common.ids import generation_id
-from completions.api.base import AsyncAPIView, EventStream, WholeAnswer, serving
+from completions.api.base import AsyncAPIView, EventStream, WholeAnswer
 from completions.api.documented import COMPLETIONS, documented
 from completions.ask import Ask
 from completions.calls.gateway import Gateway
@@ -31,7 +31,7 @@ class CallView(AsyncAPIView):
         principal = cast(Principal, request.user)
         if not principal.may_spend:
             raise RoleForbidden(f"Your role '{principal.role}' may not spend the organization's credits.")
-        gateway = serving(request).gateway
+        gateway = self.serving.gateway
         ask = self.dialect.parse(request._request.body)
         provider = request.META.get("HTTP_X_QUANTIZED_PROVIDER") or None
         key, claim = request.META.get("HTTP_IDEMPOTENCY_KEY"), None

@@ -13,7 +13,7 @@ from completions.calls import failures
 from completions.calls.call import OK, Call
 from completions.calls.circuits import Circuits
 from completions.calls.sinks import Sink
-from completions.providers import kinds
+from completions.providers.kinds import KINDS
 from completions.upstream.client import ANSWER_BYTES_MAX, Upstream, UpstreamAnswer
 from completions.upstream.connection import UpstreamError
 from completions.upstream.failure import UpstreamFailure, malformed
@@ -84,7 +84,7 @@ class Attempts:
     async def _ask(self, call: Call, sink: Sink) -> UpstreamFailure | None:
         """One route's whole answer; the failure that ended it, if one did."""
         ask, route = call.ask, call.route
-        kind = kinds.of(route.provider.kind)
+        kind = KINDS[route.provider.kind]
         translator = kind.translators[ask.operation]
         request = translator.request(ask, route, call.output_bound)
         async with self._upstream.open(route.provider.base_url, request) as response:

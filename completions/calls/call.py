@@ -13,7 +13,7 @@ from common.ids import generation_id
 from completions.ask import Ask, Progress, Reported
 from completions.calls.idempotency import Claim
 from completions.calls.limits import Admission
-from completions.providers import kinds
+from completions.providers.kinds import KINDS
 from completions.routes import Route
 from completions.upstream.failure import UpstreamFailure
 
@@ -81,7 +81,7 @@ class Call:
         """How long after the call its provider can be asked for the bill; None if not at all."""
         if not self.begun or not self.provider_ref:
             return None
-        lookup = kinds.of(self.route.provider.kind).lookup
+        lookup = KINDS[self.route.provider.kind].lookup
         return lookup.after_s if lookup else None
 
     # --- what happens to it -----------------------------------------------------------------

@@ -116,7 +116,7 @@ class Holds:
         demand, rate = ask.demand, self._terms.rate
         floor = self._output_floor_tokens
         for route in routes:
-            translator = kinds.translator(route.provider.kind, ask.operation)
+            translator = kinds.KINDS[route.provider.kind].translators[ask.operation]
             floor = max(floor, translator.output_tokens_min(ask, route))
         tokens_max = min([output_bound(demand, route, floor) for route in routes])
         tokens_min = tokens_max if demand.output_tokens is not None else min(tokens_max, floor)

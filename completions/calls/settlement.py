@@ -86,15 +86,16 @@ def billed_usage(call: Call) -> tuple[money.Usage, bool] | None:
     delivered_bytes = call.output_bytes if call.ask.stream else 0
     if (call.failure is not None and not delivered_bytes) or not call.begun:
         return None
+    reported = call.reported
+    if reported is not None and reported.usage is not None and not reported.is_partial:
+        return reported.usage, False
     # Never beyond what the hold covers: the provider was told the bound.
     output_tokens = min(estimate_completion_tokens(call.output_bytes), call.output_bound)
-    if call.reported is None or call.reported.usage is None:
+    if reported is None or reported.usage is None:
         prompt_tokens = min(call.ask.demand.prompt_tokens_max, call.route.context_length)
         return estimated_usage(prompt_tokens, output_tokens), True
-    if call.reported.is_partial:
-        so_far = max(call.reported.usage.completion_tokens, output_tokens)
-        return msgspec.structs.replace(call.reported.usage, completion_tokens=so_far), True
-    return call.reported.usage, False
+    so_far = max(reported.usage.completion_tokens, output_tokens)
+    return msgspec.structs.replace(reported.usage, completion_tokens=so_far), True
 
 
 def ending(call: Call) -> Settle | Void:

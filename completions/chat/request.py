@@ -8,7 +8,6 @@ The OpenAPI document is derived from these structs (openapi.py). A Raw that may 
 default it could not be written into a JSON schema.
 """
 
-import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
@@ -286,8 +285,6 @@ class Fields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise Refusal(errors.InvalidRequest, "tool_choice", "is only allowed with 'tools'")
 
 
-CACHE_MARK = b'"cache_control"'
-ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")  # nobody needs to write one so, but it could spell the mark
 _RAW_NULL = Raw(b"null")
 
 
@@ -311,8 +308,3 @@ class Chat(Struct, frozen=True):
     def include_usage(self) -> bool:
         options = self.fields.stream_options
         return options is not None and bool(options.include_usage)
-
-    @property
-    def marks_cache(self) -> bool:
-        """Whether anything may be marked for the prompt cache. Too often rather than too rarely true."""
-        return CACHE_MARK in self.body or ESCAPED_LETTER.search(self.body) is not None

@@ -38,7 +38,7 @@ _ROOMS = {
     "completions.routes": ".",
     "completions.ask": ".",
     "completions.chat": "answer ask needs request tokens",
-    "completions.providers": "anthropic.adapter anthropic.rules kinds",
+    "completions.providers": "kinds openrouter.kind record",
     "completions.dialects": ". base openai_chat.answers openai_chat.schema",
     "completions.calls": "circuits gateway headers holds idempotency limits metrics processes sinks",
     "completions.catalog": "capabilities loader models price_changes probe secrets",
