@@ -53,7 +53,7 @@ async def whole_body(receive: Receive) -> bytes:
 
 async def pass_on(answer: UpstreamAnswer, send: Send) -> None:
     headers = [(b"content-type", (answer.header("content-type") or "").encode())]
-    if not answer.is_event_stream:
+    if answer.media_type != "text/event-stream":
         body = await answer.body()
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})

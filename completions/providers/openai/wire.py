@@ -1,6 +1,6 @@
 """What OpenAI-compatible providers send: whole answers and chunks of streams, as far as we read them. Pure.
 
-Whatever is optional here has been seen absent or null. Half an object is the provider's nonsense in a whole answer, and
+Whatever is optional here has been seen absent or null. Half a tool call is malformed in a whole answer, and
 usual in a stream, so tool calls and their functions are two shapes each.
 """
 
