@@ -4,16 +4,16 @@ from decimal import Decimal
 
 import msgspec
 
-from billing.pricing import money
 from sandbox.cards import Card
 from sandbox.conversation import Answer, Question
 from sandbox.directives import Directive
+from sandbox.prices import Price, Usage, lines, usd
 
 
 class Bill(msgspec.Struct, frozen=True):
     """Costs in USD. `search_usd` is part of `cost_usd`, not of the inference."""
 
-    usage: money.Usage
+    usage: Usage
     cost_usd: Decimal
     prompt_usd: Decimal
     completion_usd: Decimal
@@ -24,7 +24,7 @@ class Bill(msgspec.Struct, frozen=True):
         return self.cost_usd - self.search_usd
 
 
-NOTHING = Bill(money.Usage(), Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+NOTHING = Bill(Usage(), Decimal(0), Decimal(0), Decimal(0), Decimal(0))
 _OUTPUT_LINES = ("output", "reasoning", "audio_output", "image")
 
 
@@ -43,9 +43,9 @@ def free(bill: Bill) -> Bill:
     return Bill(bill.usage, Decimal(0), Decimal(0), Decimal(0), Decimal(0))
 
 
-def measured(question: Question, answer: Answer, directive: Directive) -> money.Usage:
+def measured(question: Question, answer: Answer, directive: Directive) -> Usage:
     spoken = len(answer.pieces) if question.speech else 0
-    return money.Usage(
+    return Usage(
         prompt_tokens=_first(directive.prompt, question.prompt_tokens),
         completion_tokens=_first(directive.completion, answer.tokens),
         cached_tokens=_first(directive.cached, question.cached_tokens),
@@ -54,21 +54,22 @@ def measured(question: Question, answer: Answer, directive: Directive) -> money.
         reasoning_tokens=_first(directive.reasoning, len(answer.reasoning)),
         audio_input_tokens=_first(directive.audio, question.attached_tokens("audio")),
         audio_output_tokens=spoken,
-        units=money.units(images=question.pictures, web_searches=_first(directive.searches, question.searches)),
+        images=question.pictures,
+        web_searches=_first(directive.searches, question.searches),
     )
 
 
-def _priced(usage: money.Usage, cost: Decimal | None, price: money.Price) -> Bill:
-    lines = money.lines(usage, price)
-    output = sum(quantity * rate for name, quantity, rate in lines if name in _OUTPUT_LINES)
-    search = sum(quantity * rate for name, quantity, rate in lines if name == "web_search")
-    total = sum(quantity * rate for _, quantity, rate in lines)
+def _priced(usage: Usage, cost: Decimal | None, price: Price) -> Bill:
+    billed = lines(usage, price)
+    output = sum(line.cost_pico for line in billed if line.name in _OUTPUT_LINES)
+    search = sum(line.cost_pico for line in billed if line.name == "web_search")
+    total = sum(line.cost_pico for line in billed)
     return Bill(
         usage=usage,
-        cost_usd=money.usd(total) if cost is None else cost,
-        prompt_usd=money.usd(total - output - search),
-        completion_usd=money.usd(output),
-        search_usd=money.usd(search),
+        cost_usd=usd(total) if cost is None else cost,
+        prompt_usd=usd(total - output - search),
+        completion_usd=usd(output),
+        search_usd=usd(search),
     )
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from billing.pricing import money
-from billing.pricing.classes import NAMES
+from sandbox import prices
 
 CATALOG = Path(__file__).resolve().parents[1] / "catalog.toml"
 
@@ -26,7 +25,7 @@ class Card(msgspec.Struct, frozen=True):
     name: str
     context_length: int
     max_output_tokens: int
-    price: money.Price
+    price: prices.Price
     capabilities: frozenset[str]
     created: int = 1_700_000_000  # Unix time
 
@@ -41,7 +40,7 @@ ANY_MODEL = Card(
     name="",
     context_length=128_000,
     max_output_tokens=16_384,
-    price=money.Price(0, 0, money.rates_from_usd({"input": "0.40", "output": "1.60", "web_search": "0.01"})),
+    price=prices.Price(prices.rates_from_usd({"input": "0.40", "output": "1.60", "web_search": "0.01"})),
     capabilities=frozenset(
         {
             "tools",
@@ -87,15 +86,14 @@ def _card(model: dict[str, Any], route: dict[str, Any]) -> Card:
     )
 
 
-def _price(base: dict[str, Decimal], tiers: list[dict[str, Decimal]]) -> money.Price:
+def _price(base: dict[str, Decimal], tiers: list[dict[str, Decimal]]) -> prices.Price:
     """A tier names the figures that change above its threshold; the others stay the base's."""
     ascending = sorted(tiers, key=lambda tier: tier["above_prompt_tokens"])
-    return money.Price(0, 0, money.rates_from_usd({**base}), tuple(_tier(base, tier) for tier in ascending))
+    return prices.Price(prices.rates_from_usd(base), tuple(_tier(base, tier) for tier in ascending))
 
 
-def _tier(base: dict[str, Decimal], tier: dict[str, Decimal]) -> money.Tier:
-    figures = {name: value for name, value in tier.items() if name in NAMES}
-    return money.Tier(int(tier["above_prompt_tokens"]), money.rates_from_usd({**base, **figures}))
+def _tier(base: dict[str, Decimal], tier: dict[str, Decimal]) -> prices.Tier:
+    return prices.Tier(int(tier["above_prompt_tokens"]), prices.rates_from_usd({**base, **tier}))
 
 
 def _unix(day: date) -> int:

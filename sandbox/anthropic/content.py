@@ -32,7 +32,7 @@ class Told(msgspec.Struct, frozen=True):
 
 def blocks(x: Exchange) -> list[Told]:
     told = [_thought(x)] if x.answer.reasoning else []
-    if x.bill.usage.units.get("web_searches"):
+    if x.bill.usage.web_searches:
         told += _search(x)
     if x.answer.pieces:
         told.append(_text(x))
@@ -57,7 +57,7 @@ def _text(x: Exchange) -> Told:
     text = "".join(x.answer.pieces)
     pieces = tuple(Piece({"type": "text_delta", "text": piece}, 1) for piece in x.answer.pieces)
     empty = {"type": "text", "text": ""}
-    if not x.bill.usage.units.get("web_searches"):
+    if not x.bill.usage.web_searches:
         return Told({"type": "text", "text": text}, empty, pieces)
     cited = _citation(x)
     whole = {"type": "text", "text": text, "citations": [cited]}

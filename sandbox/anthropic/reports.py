@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from billing.pricing import money
 from sandbox.anthropic.request import VERSIONS
 from sandbox.calls import Call
 from sandbox.cards import Card
 from sandbox.conversation import Refusal
+from sandbox.prices import Usage, lines, usd
 
 ADMIN_PREFIX = "sk-ant-admin"
 MESSAGES = "/v1/messages"
@@ -141,14 +141,14 @@ def _start(day: date) -> str:
 
 
 def _usage(calls: list[Call], by_model: bool) -> list[dict[str, Any]]:
-    sums: dict[str | None, list[money.Usage]] = {}
+    sums: dict[str | None, list[Usage]] = {}
     for call in calls:
         sums.setdefault(call.model if by_model else None, []).append(call.bill.usage)
     return [_usage_result(model, used) for model, used in sums.items()]
 
 
-def _usage_result(model: str | None, used: list[money.Usage]) -> dict[str, Any]:
-    def total(count: Callable[[money.Usage], int]) -> int:
+def _usage_result(model: str | None, used: list[Usage]) -> dict[str, Any]:
+    def total(count: Callable[[Usage], int]) -> int:
         return sum(map(count, used))
 
     return {
@@ -159,7 +159,7 @@ def _usage_result(model: str | None, used: list[money.Usage]) -> dict[str, Any]:
         },
         "cache_read_input_tokens": total(lambda u: u.cached_tokens),
         "output_tokens": total(lambda u: u.completion_tokens),
-        "server_tool_use": {"web_search_requests": total(lambda u: u.units.get("web_searches", 0))},
+        "server_tool_use": {"web_search_requests": total(lambda u: u.web_searches)},
         "api_key_id": None,
         "workspace_id": None,
         "model": model,
@@ -174,24 +174,24 @@ def _costs(calls: list[Call], card_of: CardOf, described: bool) -> list[dict[str
         _add_costs(costs, call, card_of(call.model))
     if not described:
         return [_cost_result(None, None, sum(costs.values()))] if costs else []
-    return [_cost_result(model, kind, usd) for (model, kind), usd in costs.items()]
+    return [_cost_result(model, kind, cost_usd) for (model, kind), cost_usd in costs.items()]
 
 
 def _add_costs(costs: Costs, call: Call, card: Card) -> None:
     if call.bill.cost_usd:
-        for name, quantity, rate in money.lines(call.bill.usage, card.price):
-            kind = TOKEN_TYPES.get(name, SEARCH)
-            costs["" if kind == SEARCH else call.model, kind] += money.usd(quantity * rate)
+        for line in lines(call.bill.usage, card.price):
+            kind = TOKEN_TYPES.get(line.name, SEARCH)
+            costs["" if kind == SEARCH else call.model, kind] += usd(line.cost_pico)
     if call.billed_usd is not None:
         costs[call.model, "output_tokens"] += call.billed_usd - call.bill.cost_usd
 
 
-def _cost_result(model: str | None, kind: str | None, usd: Decimal | int) -> dict[str, Any]:
+def _cost_result(model: str | None, kind: str | None, cost_usd: Decimal | int) -> dict[str, Any]:
     is_search = kind == SEARCH
     description = "Web Search Usage" if is_search else f"{model} Usage - {kind}"
     return {
         "currency": "USD",
-        "amount": f"{Decimal(usd) * 100:f}",  # cents
+        "amount": f"{Decimal(cost_usd) * 100:f}",  # cents
         "workspace_id": None,
         "description": None if kind is None else description,
         "cost_type": None if kind is None else SEARCH if is_search else "tokens",

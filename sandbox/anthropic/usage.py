@@ -42,7 +42,7 @@ def _whole(x: Exchange) -> dict[str, Any]:
     }
     if used.reasoning_tokens:
         told["output_tokens_details"] = {"thinking_tokens": used.reasoning_tokens}
-    if searches := used.units.get("web_searches"):
+    if searches := used.web_searches:
         told["server_tool_use"] = {"web_search_requests": searches, "web_fetch_requests": 0}
     return told
 

@@ -33,7 +33,7 @@ def message(x: Exchange) -> dict[str, Any]:
 def extras(x: Exchange) -> dict[str, Any]:
     """What comes with the text if it was asked for: sources of a search, images."""
     found: dict[str, Any] = {}
-    if x.bill.usage.units.get("web_searches"):
+    if x.bill.usage.web_searches:
         found["annotations"] = [_citation(x)]
     if x.question.pictures:
         url = f"data:image/png;base64,{media.as_base64(media.picture(''.join(x.answer.pieces)))}"

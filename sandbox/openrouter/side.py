@@ -5,17 +5,17 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from billing.pricing import money
 from sandbox.calls import Call
 from sandbox.cards import Card
 from sandbox.conversation import Refusal
+from sandbox.prices import Price, Rates, Tier, usd
 
 TOTAL_CREDITS_USD = 1000
 COMPLETIONS = "/api/v1/chat/completions"
 ACTIVITY_DAYS = 30
 MANAGEMENT_PREFIX = "Bearer sk-or-management"
 
-# OpenRouter's word for a class of ours; both mean USD, theirs per token or unit, as a string.
+# OpenRouter's word for what the catalog calls so; both mean USD, theirs per token or unit, as a string.
 _PRICE_WORDS = {
     "input": "prompt",
     "output": "completion",
@@ -94,26 +94,25 @@ def _parameters(card: Card) -> list[str]:
     return sorted([*_PARAMETERS, *able])
 
 
-def _pricing(price: money.Price) -> dict[str, Any]:
+def _pricing(price: Price) -> dict[str, Any]:
     shown: dict[str, Any] = _figures(price.base)
     if price.tiers:
         shown["overrides"] = [_override(price.base, tier) for tier in price.tiers]
     return shown
 
 
-def _figures(rates: money.Rates) -> dict[str, str]:
-    figures = {word: getattr(rates, name) for name, word in _PRICE_WORDS.items()}
-    return {word: _usd(pico) for word, pico in figures.items() if pico is not None}
+def _figures(rates: Rates) -> dict[str, str]:
+    return {word: _usd(rates[name]) for name, word in _PRICE_WORDS.items() if name in rates}
 
 
-def _override(base: money.Rates, tier: money.Tier) -> dict[str, Any]:
+def _override(base: Rates, tier: Tier) -> dict[str, Any]:
     usual = _figures(base)
     changed = {word: figure for word, figure in _figures(tier.rates).items() if figure != usual.get(word)}
     return {"min_prompt_tokens": tier.above_prompt_tokens, **changed}
 
 
 def _usd(pico: int) -> str:
-    return f"{money.usd(pico).normalize():f}"
+    return f"{usd(pico).normalize():f}"
 
 
 def generation(call: Call) -> dict[str, Any]:
@@ -148,9 +147,9 @@ def generation(call: Call) -> dict[str, Any]:
             "native_tokens_cached": usage.cached_tokens,
             "native_tokens_completion_images": None,
             "num_media_prompt": None,
-            "num_media_completion": usage.units.get("images"),
+            "num_media_completion": usage.images or None,
             "num_input_audio_prompt": None,
-            "num_search_results": usage.units.get("web_searches"),
+            "num_search_results": usage.web_searches or None,
             "latency": milliseconds,
             "generation_time": milliseconds,
             "moderation_latency": None,

@@ -19,7 +19,7 @@ def usage(x: Exchange) -> dict[str, Any]:
 
 def _usage(bill: Bill) -> dict[str, Any]:
     used = bill.usage
-    searches = used.units.get("web_searches")
+    searches = used.web_searches
     searched = {"server_tool_cost": float(bill.search_usd)} if searches else {}
     shown = {
         "prompt_tokens": used.prompt_tokens,

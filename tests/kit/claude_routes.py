@@ -1,31 +1,18 @@
 """Claude's routes as the shipped catalog has them, and recordings of its API: thinking in a stream, a tool loop, an
 overloaded server."""
 
-from functools import cache
-
-from completions.catalog import file as catalog_file
-from completions.catalog.file import RouteEntry
 from completions.providers.anthropic.kind import ANTHROPIC
 from completions.routes import Provider, Route
-from sandbox import cards
-from tests.kit import CHECKOUT
+from tests.kit import CHECKOUT, shipped
 
 ORIGIN = "https://anthropic.example"
 
 
-@cache
-def entries() -> dict[str, tuple[str, RouteEntry]]:
-    """Model id and route by the name that Anthropic knows."""
-    file = catalog_file.parse((CHECKOUT / "catalog.toml").read_text())
-    routes = ((model.id, route) for model in file.models for route in model.routes)
-    return {route.upstream_model: (model, route) for model, route in routes if route.provider == "anthropic"}
-
-
-CLAUDES = tuple(entries())
+CLAUDES = tuple(shipped.entries("anthropic"))
 
 
 def route(upstream_model: str = "claude-sonnet-4-6", base_url: str = ORIGIN) -> Route:
-    model, entry = entries()[upstream_model]
+    model, entry = shipped.entries("anthropic")[upstream_model]
     return Route(
         id=1,
         model=model,
@@ -35,7 +22,7 @@ def route(upstream_model: str = "claude-sonnet-4-6", base_url: str = ORIGIN) -> 
         capabilities=frozenset(entry.capabilities),
         context_length=entry.context_length,
         max_output_tokens=entry.max_output_tokens,
-        price=cards.read(cards.CATALOG, "anthropic")[upstream_model].price,
+        price=shipped.price(entry),
         rules=ANTHROPIC.read_rules(entry.rules or {}),
     )
 

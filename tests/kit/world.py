@@ -28,8 +28,7 @@ from completions.routes import Catalog, ModelCard, Provider, Route
 from completions.upstream.request import UpstreamRequest
 from quantized.asgi import Application
 from quantized.runtime import Runtime
-from sandbox import cards
-from tests.kit import MODEL, claude_routes
+from tests.kit import MODEL, claude_routes, shipped
 from tests.kit.calls import PATH, Answer
 
 T = TypeVar("T")
@@ -228,7 +227,7 @@ def openrouter() -> Route:
         capabilities=frozenset({"tools", "json_mode"}),
         context_length=1_047_576,
         max_output_tokens=32_768,
-        price=cards.read(cards.CATALOG, "openrouter")[MODEL].price,
+        price=shipped.price(shipped.entries("openrouter")[MODEL][1]),
     )
 
 
