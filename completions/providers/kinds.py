@@ -11,15 +11,8 @@ from completions.providers.record import ProviderKind
 KINDS: dict[str, ProviderKind] = {kind.name: kind for kind in (OPENROUTER, ANTHROPIC, OPENAI_COMPATIBLE)}
 
 
-def of(name: str) -> ProviderKind:
-    """A kind without a record is a provider that cannot be reached."""
-    kind = KINDS.get(name)
-    if kind is None:
-        raise ProviderUnavailable(f"Providers of the kind '{name}' are not served.")
-    return kind
-
-
 def translator(kind: str, operation: Operation) -> Translator:
+    """Raises ProviderUnavailable: a kind without a record, or without a translator for this, cannot be reached."""
     found = KINDS.get(kind)
     if found is None or operation not in found.translators:
         raise ProviderUnavailable(f"Providers of the kind '{kind}' are not served.")
