@@ -255,8 +255,8 @@ def test_a_correction_is_on_the_receipt(
     kept_for_the_sweeper = settings.RECONCILE_PER_MINUTE // 10
     monkeypatch.setattr(lookups, "CALLS_PER_PASS", kept_for_the_sweeper + 1)
     hold_id = completion["id"].removeprefix("gen-")
-    Usage.objects.filter(pk=hold_id).update(reconcile_at=datetime(2020, 1, 1, tzinfo=UTC))
-    assert calls.reconcile().corrected == 1
+    Usage.objects.filter(pk=hold_id).update(reconcile_at=datetime(2000, 1, 1, tzinfo=UTC))
+    assert calls.reconcile().corrected >= 1  # other tests' calls may be due too: ours is the first, and read below
     told = receipt(api, completion["id"])
     (correction,) = told["corrections"]
     assert is_recent(correction.pop("created_at"))
